@@ -1,0 +1,131 @@
+package spawn
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Process is a running command, an ordinary child of the embedder. It is
+// held and waited for by its pidfd, in Go's poller: no thread waits.
+type Process struct {
+	PID int
+	fd  *os.File
+	raw syscall.RawConn
+}
+
+func newProcess(pid, fd int) (*Process, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &Process{PID: pid, fd: f, raw: raw}, nil
+}
+
+// State is how a Process ended.
+type State struct {
+	Status unix.WaitStatus
+	// Known is false if another wait of the embedder's took the status, and the
+	// kernel could not tell it any more (PIDFD_GET_INFO, 6.15, can).
+	Known bool
+	// Rusage is nil where it is not known.
+	Rusage *unix.Rusage
+}
+
+// Wait waits for the end of the process; only one call may be made at a time,
+// and no further one after it returned a State. It returns the context's error
+// when ctx ends first.
+func (p *Process) Wait(ctx context.Context) (State, error) {
+	stop := context.AfterFunc(ctx, func() { p.fd.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var s State
+	var waitErr error
+	err := p.raw.Read(func(fd uintptr) bool {
+		var done bool
+		s, done, waitErr = waitid(int(fd))
+		return done
+	})
+	switch {
+	case err == nil:
+		return s, waitErr
+	case ctx.Err() != nil:
+		p.fd.SetReadDeadline(time.Time{})
+		return State{}, context.Cause(ctx)
+	}
+	return State{}, err
+}
+
+// waitid asks once, without blocking.
+func waitid(fd int) (s State, done bool, err error) {
+	var info unix.Siginfo
+	usage := new(unix.Rusage)
+	for {
+		err = unix.Waitid(unix.P_PIDFD, fd, &info, unix.WEXITED|unix.WNOHANG|unix.WALL, usage)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err == unix.ECHILD {
+		return stolen(fd), ended(fd), nil
+	}
+	if err != nil {
+		return State{}, true, os.NewSyscallError("waitid", err)
+	}
+	// siginfo_t: si_signo, si_errno, si_code, (padding), si_pid, si_uid, si_status.
+	fields := (*[7]int32)(unsafe.Pointer(&info))
+	if fields[4] == 0 {
+		return State{}, false, nil
+	}
+	return State{Status: waitStatus(info.Code, fields[6]), Known: true, Rusage: usage}, true, nil
+}
+
+// waitStatus makes the status word of wait(2) from si_code and si_status.
+func waitStatus(code, status int32) unix.WaitStatus {
+	switch code {
+	case 1: // CLD_EXITED
+		return unix.WaitStatus(status&0xff) << 8
+	case 3: // CLD_DUMPED
+		return unix.WaitStatus(status&0x7f | 0x80)
+	}
+	return unix.WaitStatus(status & 0x7f)
+}
+
+// ended says whether the process is over, though it is not ours to wait for.
+func ended(fd int) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(fds, 0)
+	return n > 0
+}
+
+// stolen asks the pidfd for a status that another wait took.
+func stolen(fd int) State {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	if unix.IoctlPidfdInfo(fd, &info) != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return State{}
+	}
+	return State{Status: unix.WaitStatus(info.Exit_code), Known: true}
+}
+
+// Signal sends a signal to the process. It returns os.ErrProcessDone when that
+// has ended.
+func (p *Process) Signal(sig syscall.Signal) error {
+	var err error
+	if e := p.raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); e != nil {
+		return os.ErrProcessDone
+	}
+	if err == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
+// Close gives the descriptor back. It neither ends the process nor waits for it.
+func (p *Process) Close() error { return p.fd.Close() }

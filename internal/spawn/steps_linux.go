@@ -1,0 +1,187 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// begin adds what every program starts with: the child dies with the thread
+// that made it, has found the embedder alive since that was arranged, and has
+// a descriptor table of its own. Whatever it opens, closes or replaces from
+// here on is not in the embedder's table.
+func (p *Program) begin(self, sock int) {
+	p.pollable(self)
+	p.dieWithParent()
+	p.self, p.sock = self, sock
+	if p.copied {
+		return // clone without CLONE_FILES gave the child a copy
+	}
+	// Without CLOSE_RANGE_CLOEXEC the kernel copies nothing of the old table
+	// (close_range(2)): the cost does not grow with the embedder's descriptors.
+	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 0, int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+	pidfd := p.above(p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, os.Getpid(), 0))
+	p.copyTo(pidfd, p.pollable(-1))
+	p.self = pidfd
+	p.sock = p.Input(sock)
+}
+
+// above moves a descriptor out of the way of those that the command gets.
+func (p *Program) above(fd Ref) Ref {
+	if p.base == 0 {
+		return fd
+	}
+	return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base)
+}
+
+// fetchOp is the step that fails where ptrace rules keep a child from taking
+// a descriptor out of the embedder's table.
+const fetchOp = "pidfd_getfd"
+
+// Input makes a descriptor of the embedder's usable by the program.
+func (p *Program) Input(fd int) Ref {
+	if p.copied {
+		return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base)
+	}
+	return p.above(p.Do(fetchOp, "", unix.SYS_PIDFD_GETFD, p.self, fd, 0))
+}
+
+// dieWithParent arranges that the kernel kills the child when the embedder
+// ends. PR_SET_PDEATHSIG does nothing for a parent that is already gone, so
+// the embedder must be seen alive after it; prctl(2) lists what clears it
+// (a change of ids, some execs), so it is called again after the last of them.
+func (p *Program) dieWithParent() {
+	p.Do("prctl PR_SET_PDEATHSIG", "", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
+	p.Zero("ppoll", "the embedder", unix.SYS_PPOLL, p.pollfd, 1, p.Words(0, 0), 0, 8)
+}
+
+// pollable makes p.pollfd, the struct pollfd of the embedder's pidfd.
+func (p *Program) pollable(pidfd int) *int32 {
+	b, addr := p.alloc(8)
+	fds := (*unix.PollFd)(unsafe.Pointer(&b[0]))
+	fds.Fd, fds.Events = int32(pidfd), unix.POLLIN
+	p.pollfd = addr
+	return &fds.Fd
+}
+
+// copyTo stores the result of r, when the program runs.
+func (p *Program) copyTo(r Ref, at *int32) {
+	if p.entries[r].out != 0 {
+		p.fail(fmt.Errorf("BUG(sandbox): the result of %q is stored twice", p.steps[r].op))
+	}
+	p.entries[r].out = uintptr(unsafe.Pointer(at))
+}
+
+// Send hands descriptors of the child to the embedder: Run returns them in the
+// order of the calls.
+func (p *Program) Send(fds ...Ref) {
+	control, slots := p.rights(len(fds))
+	for i, fd := range fds {
+		p.copyTo(fd, &slots[i])
+	}
+	p.sendmsg(control)
+}
+
+// rights makes an SCM_RIGHTS message (unix(7)) for n descriptors, which are
+// put in while the program runs.
+func (p *Program) rights(n int) (control []byte, slots []int32) {
+	b, _ := p.alloc(unix.CmsgSpace(4 * n))
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+	h.SetLen(unix.CmsgLen(4 * n))
+	h.Level, h.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	return b, unsafe.Slice((*int32)(unsafe.Pointer(&b[unix.CmsgLen(0)])), n)
+}
+
+func (p *Program) sendmsg(control []byte) {
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	iov := p.Words(p.String("."), 1)
+	msg := p.Words(0, 0, iov, 1, uintptr(unsafe.Pointer(h)), uintptr(h.Len), 0)
+	p.Do("sendmsg", "descriptors", unix.SYS_SENDMSG, p.sock, msg, unix.MSG_NOSIGNAL)
+}
+
+// Fork adds a nested child that runs what follows, up to Join. Like every
+// child it shares the program's memory and keeps its parent in vfork; the
+// embedder is its parent, too (CLONE_PARENT). flags are those of clone3(2)
+// that make namespaces.
+func (p *Program) Fork(flags uint64) *Nested {
+	return p.fork(cloneArgs{flags: flags})
+}
+
+// A Nested is a child of a program's child.
+type Nested struct{ join Label }
+
+// Join ends the nested child; what follows is run by its parent, once the
+// nested child has ended.
+func (p *Program) Join(n *Nested) {
+	p.Exit()
+	p.Mark(n.join)
+}
+
+func (p *Program) fork(args cloneArgs) *Nested {
+	b, addr := p.alloc(4)
+	args.flags |= unix.CLONE_PARENT | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PARENT_SETTID
+	args.parentTID = uint64(addr)
+	n := &Nested{join: p.Label()}
+	size := int(unsafe.Sizeof(args))
+	r := p.Do("clone3", "", unix.SYS_CLONE3, p.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&args)), size)), size)
+	p.Branch(r, Stop, Next, n.join)
+	p.nested = append(p.nested, (*int32)(unsafe.Pointer(&b[0])))
+	p.dieWithParent()
+	return n
+}
+
+// ForkCommand adds the nested child that becomes the command: it runs all
+// that follows, up to Exec, and is the Process that Start returns. The kernel
+// writes its pidfd into the message that its parent sends to the embedder
+// once the command runs.
+func (p *Program) ForkCommand(flags uint64) {
+	control, slots := p.rights(1)
+	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&slots[0])))})
+	p.afterExec = func() {
+		p.Mark(n.join)
+		p.sendmsg(control)
+		p.Exit()
+	}
+}
+
+// Exec ends the program: the child becomes the first of paths that can be
+// executed. Where none can, Start returns an *ExecError.
+func (p *Program) Exec(paths, argv, env []string) {
+	args, vars := p.Strings(argv), p.Strings(env)
+	for _, path := range paths {
+		name := p.String(path)
+		r := p.Do("execve", path, unix.SYS_EXECVE, name, args, vars)
+		p.Branch(r, Next, Next, Next)
+		// Only reached when the exec failed: is the file there at all?
+		exists := p.Try("faccessat", path, unix.SYS_FACCESSAT, unix.AT_FDCWD, name, unix.F_OK)
+		p.attempts = append(p.attempts, attempt{path, r, exists})
+	}
+	p.Do(execOp, "", unix.SYS_EXECVE, 0, 0, 0) // EFAULT: stops the program
+	if p.afterExec != nil {
+		p.afterExec()
+	}
+}
+
+// execOp is the step that stops a program none of whose paths could be executed.
+const execOp = "exec"
+
+// attempt is one path that Exec tried.
+type attempt struct {
+	path         string
+	exec, exists Ref
+}
+
+// Exit ends a child successfully.
+func (p *Program) Exit() {
+	p.Do("exit", "", unix.SYS_EXIT_GROUP, 0)
+}
+
+// Store has the result of r put into memory as an int32 when the program runs,
+// and returns the address.
+func (p *Program) Store(r Ref) uintptr {
+	b, addr := p.alloc(4)
+	p.copyTo(r, (*int32)(unsafe.Pointer(&b[0])))
+	return addr
+}

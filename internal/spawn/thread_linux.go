@@ -1,0 +1,118 @@
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A thread makes children. PR_SET_PDEATHSIG kills a child when the thread that
+// made it ends (prctl(2)), and Go ends a thread when a goroutine exits locked
+// to it: so children are made only by threads that stay locked to goroutines
+// of ours, which never exit. There are at most as many as programs that ever
+// ran at once, and never more than maxThreads.
+type thread struct {
+	jobs chan func(*thread)
+	self int    // the embedder's pidfd
+	sock [2]int // descriptors come back over it; [1] is the child's end
+}
+
+// maxThreads bounds how many programs run at once. A program takes well under
+// a millisecond; more than a few for each processor gain nothing.
+var maxThreads = sync.OnceValue(func() int { return 4 * runtime.GOMAXPROCS(0) })
+
+// threads keeps the idle ones, the last used on top.
+var threads struct {
+	once  sync.Once
+	slots chan struct{} // one for each running program
+	mu    sync.Mutex
+	idle  []*thread
+}
+
+// onThread runs f on a spawning thread. When ctx ends while f runs, f's child
+// has been killed, and f is given a grace to see it end; a child that hangs in
+// the kernel then keeps its thread, and the caller goes on with a *HungError.
+func onThread(ctx context.Context, f func(*thread)) error {
+	threads.once.Do(func() { threads.slots = make(chan struct{}, maxThreads()) })
+	select {
+	case threads.slots <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	t, err := idleThread()
+	if err != nil {
+		<-threads.slots
+		return err
+	}
+	done := make(chan struct{})
+	t.jobs <- func(t *thread) {
+		f(t)
+		close(done)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return nil
+	case <-time.After(killGrace):
+		return &HungError{Cause: context.Cause(ctx)}
+	}
+}
+
+// killGrace is how long a killed child may take to end.
+const killGrace = 5 * time.Second
+
+// HungError says that a killed child did not end: it hangs in the kernel, as
+// in a read from a file server that does not answer.
+type HungError struct{ Cause error }
+
+func (e *HungError) Error() string {
+	return fmt.Sprintf("spawn: the child hangs in the kernel %v after it was killed (%v)", killGrace, e.Cause)
+}
+
+func (e *HungError) Unwrap() error { return e.Cause }
+
+func idleThread() (*thread, error) {
+	threads.mu.Lock()
+	defer threads.mu.Unlock()
+	if n := len(threads.idle); n > 0 {
+		t := threads.idle[n-1]
+		threads.idle = threads.idle[:n-1]
+		return t, nil
+	}
+	return newThread()
+}
+
+func newThread() (*thread, error) {
+	t := &thread{jobs: make(chan func(*thread))}
+	var err error
+	if t.self, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	if t.sock, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
+		unix.Close(t.self)
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	go t.loop()
+	return t, nil
+}
+
+// loop runs for as long as the process does.
+func (t *thread) loop() {
+	runtime.LockOSThread()
+	for f := range t.jobs {
+		f(t)
+		threads.mu.Lock()
+		threads.idle = append(threads.idle, t)
+		threads.mu.Unlock()
+		<-threads.slots
+	}
+}

@@ -1,0 +1,161 @@
+package world
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+)
+
+func (c *Clock) text() string {
+	return fmt.Sprintf("monotonic %d 0\nboottime %d 0\n", c.Monotonic, c.Boottime)
+}
+
+// An Rlimit is one resource limit (getrlimit(2)).
+type Rlimit struct {
+	Resource   int
+	Soft, Hard uint64
+}
+
+// inherited fixes what a child would else inherit from the embedder, whatever
+// that did to itself.
+func (c *Command) inherited(p *spawn.Program) {
+	p.Do("setsid", "", unix.SYS_SETSID)
+	p.Do("umask", "", unix.SYS_UMASK, 0o022)
+	p.Do("personality", "", unix.SYS_PERSONALITY, 0)
+	p.Do("prctl PR_SET_TIMERSLACK", "", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
+	// All processors: the kernel takes those that the cpuset has.
+	p.Do("sched_setaffinity", "", unix.SYS_SCHED_SETAFFINITY, 0, len(everyCPU), everyCPU)
+	// An embedder of low priority can't give more than it has.
+	p.Try("sched_setscheduler", "", unix.SYS_SCHED_SETSCHEDULER, 0, 0 /* SCHED_OTHER */, p.Words(0))
+	p.Try("setpriority", "", unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 0)
+	if a := oomScoreAdj(); a != 0 {
+		path := "/proc/self/oom_score_adj"
+		fd := p.Do("open", path, unix.SYS_OPENAT, at, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		p.Try("write", path, unix.SYS_WRITE, fd, "0", 1)
+	}
+	// CLONE_CLEAR_SIGHAND resets handlers; what the embedder ignores would stay
+	// ignored over exec (signal(7)).
+	act := p.Words(0, 0, 0, 0)
+	for sig := 1; sig <= 64; sig++ {
+		if sig != int(unix.SIGKILL) && sig != int(unix.SIGSTOP) {
+			p.Do("rt_sigaction", "", unix.SYS_RT_SIGACTION, sig, act, 0, 8)
+		}
+	}
+	for _, l := range c.Rlimits {
+		p.Do("prlimit", rlimitNames[l.Resource], unix.SYS_PRLIMIT64, 0, l.Resource, p.Words(uintptr(l.Soft), uintptr(l.Hard)), 0)
+	}
+}
+
+var everyCPU = strings.Repeat("\xff", 128)
+
+// oomScoreAdj is the embedder's own, which children inherit. It is read once:
+// a service manager sets it before the start.
+var oomScoreAdj = sync.OnceValue(func() int {
+	b, _ := os.ReadFile("/proc/self/oom_score_adj")
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+})
+
+var rlimitNames = map[int]string{
+	unix.RLIMIT_CORE: "RLIMIT_CORE", unix.RLIMIT_CPU: "RLIMIT_CPU", unix.RLIMIT_FSIZE: "RLIMIT_FSIZE",
+	unix.RLIMIT_NOFILE: "RLIMIT_NOFILE", unix.RLIMIT_STACK: "RLIMIT_STACK", unix.RLIMIT_MEMLOCK: "RLIMIT_MEMLOCK",
+	unix.RLIMIT_NPROC: "RLIMIT_NPROC", unix.RLIMIT_AS: "RLIMIT_AS", unix.RLIMIT_DATA: "RLIMIT_DATA", unix.RLIMIT_RSS: "RLIMIT_RSS",
+	rlimitLocks: "RLIMIT_LOCKS", rlimitSigpending: "RLIMIT_SIGPENDING", rlimitMsgqueue: "RLIMIT_MSGQUEUE",
+	rlimitNice: "RLIMIT_NICE", rlimitRtprio: "RLIMIT_RTPRIO", rlimitRttime: "RLIMIT_RTTIME",
+}
+
+// Resource limits that package unix does not name (asm-generic/resource.h).
+const (
+	rlimitLocks      = 10
+	rlimitSigpending = 11
+	rlimitMsgqueue   = 12
+	rlimitNice       = 13
+	rlimitRtprio     = 14
+	rlimitRttime     = 15
+)
+
+// defaultRlimits are what every command gets, cut to the embedder's hard
+// limits: an unprivileged process can't raise those.
+var defaultRlimits = []Rlimit{
+	{unix.RLIMIT_CORE, 0, 0},
+	{unix.RLIMIT_CPU, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{unix.RLIMIT_FSIZE, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{unix.RLIMIT_DATA, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{unix.RLIMIT_STACK, 8 << 20, unix.RLIM_INFINITY},
+	{unix.RLIMIT_RSS, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{unix.RLIMIT_NPROC, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{unix.RLIMIT_NOFILE, 1024, 524288},
+	{unix.RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
+	{unix.RLIMIT_AS, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{rlimitLocks, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{rlimitSigpending, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{rlimitMsgqueue, 819200, 819200},
+	{rlimitNice, 0, 0},
+	{rlimitRtprio, 0, 0},
+	{rlimitRttime, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+}
+
+// Rlimits returns the limits that a command must be given to have the
+// defaults with the wanted ones in their place: those that differ from the
+// embedder's. A wanted soft limit above the embedder's hard one is an error.
+func Rlimits(wanted []Rlimit) ([]Rlimit, error) {
+	var set []Rlimit
+	for _, l := range defaultRlimits {
+		var own unix.Rlimit
+		if err := unix.Getrlimit(l.Resource, &own); err != nil {
+			return nil, os.NewSyscallError("getrlimit", err)
+		}
+		for _, w := range wanted {
+			if w.Resource != l.Resource {
+				continue
+			}
+			l = w
+			if w.Soft > own.Max && w.Soft != unix.RLIM_INFINITY {
+				return nil, &Unsupported{What: fmt.Sprintf("%s of %d", rlimitNames[w.Resource], w.Soft), Why: fmt.Errorf("this program's own hard limit is %d", own.Max), Remedy: "raise it (ulimit -H, LimitNOFILE= and the like of systemd.exec(5))"}
+			}
+		}
+		l.Soft, l.Hard = min(l.Soft, own.Max), min(l.Hard, own.Max)
+		// Getrlimit shows the soft NOFILE that Go raised for the embedder.
+		if (unix.Rlimit{Cur: l.Soft, Max: l.Hard}) != own {
+			set = append(set, l)
+		}
+	}
+	return set, nil
+}
+
+// keptCaps are what root of a sandbox may keep, within its own user namespace:
+// enough for an entrypoint that changes owners and drops to a user.
+var keptCaps = []int{
+	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_KILL,
+	unix.CAP_SETGID, unix.CAP_SETUID, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT,
+}
+
+// lastCap is the highest capability that this kernel has.
+var lastCap = sync.OnceValue(func() int {
+	b, _ := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+		return n
+	}
+	return unix.CAP_LAST_CAP
+})
+
+// dropBounding drops all other capabilities from the bounding set only: the
+// exec takes them out of the other sets (capabilities(7)). A capset before the
+// exec would let the command regain PR_SET_PDEATHSIG's clearing exec.
+func dropBounding(p *spawn.Program) {
+	kept := uint64(0)
+	for _, c := range keptCaps {
+		kept |= 1 << c
+	}
+	for c := 0; c <= lastCap(); c++ {
+		if kept&(1<<c) == 0 {
+			p.Do("prctl PR_CAPBSET_DROP", strconv.Itoa(c), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package world
+
+import (
+	"context"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+)
+
+// A Spec says what a World is made of.
+type Spec struct {
+	UserNS   *os.File // from NewUserNS with Map; stays the caller's
+	Map      IDMap
+	Hostname string
+	Hosts    []byte // the content of /etc/hosts
+	Resolv   []byte // the content of /etc/resolv.conf
+	Root     Root
+	ReadOnly bool
+	// HostNetwork keeps the embedder's network namespace; else the World gets
+	// one of its own with only lo, which is up.
+	HostNetwork bool
+}
+
+// Root makes the root mount of a World.
+type Root interface {
+	// prepare does what must be done outside, before the program is built:
+	// it returns the files that the program needs as inputs.
+	prepare(ctx context.Context, s *Spec) ([]*os.File, error)
+	// mount adds the calls that make the root mount, detached.
+	mount(m *mounter, inputs []spawn.Ref) spawn.Ref
+	// fill adds the calls that make its content, once the root is attached.
+	fill(m *mounter, inputs []spawn.Ref, s *Spec)
+	// finish adds the calls that remain when the root is "/".
+	finish(m *mounter, s *Spec)
+}
+
+// A World is a set of namespaces that commands are started in, held by
+// descriptors: no process lives in it between commands.
+type World struct {
+	spec Spec
+
+	mu    sync.Mutex
+	files []*os.File // nil once closed
+}
+
+// The order of the files of a World, as Build's program sends them.
+const (
+	fileUser = iota
+	fileMnt
+	fileUTS
+	fileIPC
+	fileRoot
+	fileNet // only with a network namespace of its own
+)
+
+// Build makes a World.
+func Build(ctx context.Context, s Spec) (*World, error) {
+	inputs, err := s.Root.prepare(ctx, &s)
+	defer closeFiles(inputs)
+	if err != nil {
+		return nil, err
+	}
+	user, err := dup(s.UserNS)
+	if err != nil {
+		return nil, err
+	}
+	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) { s.build(p, inputs) })
+	if err != nil {
+		user.Close()
+		return nil, outerError("a sandbox's namespaces and mounts", err)
+	}
+	w := &World{spec: s, files: []*os.File{user}}
+	for _, fd := range fds {
+		w.files = append(w.files, os.NewFile(uintptr(fd), "namespace"))
+	}
+	return w, nil
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// build adds the calls of a child that makes all namespaces and mounts and
+// hands them over as descriptors.
+func (s *Spec) build(p *spawn.Program, files []*os.File) {
+	user := p.Input(int(s.UserNS.Fd()))
+	var inputs []spawn.Ref
+	for _, f := range files {
+		inputs = append(inputs, p.Input(int(f.Fd())))
+	}
+	s.namespaces(p, user)
+	m := &mounter{Program: p}
+	proc := deadProc(m)
+	send := s.openNamespaces(p)
+
+	m.root = s.Root.mount(m, inputs)
+	// The new root goes over the old one; pivot_root then turns them round
+	// and the old one, with everything below it, is let go (pivot_root(2)).
+	p.Do("move_mount", "/", unix.SYS_MOVE_MOUNT, m.root, "", at, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	s.Root.fill(m, inputs, s)
+	s.device(m)
+	m.mkdir("/proc", 0o555)
+	m.attach(proc, "/proc")
+	s.sysfs(m)
+	p.Do("fchdir", "/", unix.SYS_FCHDIR, m.root)
+	p.Do("pivot_root", "/", unix.SYS_PIVOT_ROOT, ".", ".")
+	p.Do("umount", "the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	p.Do("chdir", "/", unix.SYS_CHDIR, "/")
+	s.Root.finish(m, s)
+	send[fileRoot-1] = p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	p.Send(send...)
+}
+
+func (s *Spec) namespaces(p *spawn.Program, user spawn.Ref) {
+	p.Do("setns", "user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+	flags := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+	if !s.HostNetwork {
+		flags |= unix.CLONE_NEWNET
+	}
+	p.Do("unshare", "namespaces", unix.SYS_UNSHARE, flags)
+	p.SetIDs(s.rootIDs())
+	p.Do("umask", "", unix.SYS_UMASK, 0)
+	// Nothing that is mounted outside later may appear inside, nor the other
+	// way round (mount_namespaces(7)).
+	p.Do("mount private", "/", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	p.Do("sethostname", s.Hostname, unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
+	// A user namespace of its own would give a command all capabilities again,
+	// over kernel code that need not be reachable (user_namespaces(7)).
+	fd := p.Try("open", "user.max_user_namespaces", unix.SYS_OPENAT, at, "/proc/sys/user/max_user_namespaces", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	p.Try("write", "user.max_user_namespaces", unix.SYS_WRITE, fd, "0", 1)
+	if !s.HostNetwork {
+		loopbackUp(p)
+	}
+}
+
+// rootIDs are what the World is built as: root of its user namespace, or the
+// only id there is.
+func (s *Spec) rootIDs() spawn.IDs {
+	ids := spawn.IDs{KeepGroups: s.Map.single()}
+	if !Maps(s.Map.UIDs, 0) {
+		ids.UID = s.Map.UIDs[0].Inside
+	}
+	if !Maps(s.Map.GIDs, 0) {
+		ids.GID = s.Map.GIDs[0].Inside
+	}
+	return ids
+}
+
+// loopbackUp sets IFF_UP on lo (netdevice(7)).
+func loopbackUp(p *spawn.Program) {
+	fd := p.Do("socket", "", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	var ifreq [40]byte
+	copy(ifreq[:], "lo")
+	ifreq[unix.IFNAMSIZ] = unix.IFF_UP | unix.IFF_RUNNING
+	p.Do("ioctl SIOCSIFFLAGS", "lo", unix.SYS_IOCTL, fd, unix.SIOCSIFFLAGS, p.Bytes(ifreq[:]))
+}
+
+// openNamespaces opens what the World is held by, through the /proc of the
+// caller: that of the World shows no process. The root comes later.
+func (s *Spec) openNamespaces(p *spawn.Program) []spawn.Ref {
+	names := []string{"mnt", "uts", "ipc", "", "net"}
+	if s.HostNetwork {
+		names = names[:4]
+	}
+	var refs []spawn.Ref
+	for _, n := range names {
+		var r spawn.Ref
+		if n != "" {
+			path := "/proc/self/ns/" + n
+			r = p.Do("open", path, unix.SYS_OPENAT, at, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		}
+		refs = append(refs, r)
+	}
+	return refs
+}
+
+// deadProc mounts a proc instance of a PID namespace whose only process ends
+// at once. It shows no pids, and lets each command mount one of its own: the
+// kernel allows that only where a proc is fully visible (mount_too_revealing).
+func deadProc(m *mounter) spawn.Ref {
+	n := m.Fork(unix.CLONE_NEWPID)
+	proc := m.fs("proc", noSuid|noDev|noExec)
+	m.Join(n)
+	return proc
+}
+
+// sysfs mounts a read-only /sys that shows this network namespace only. The
+// kernel refuses it without a network namespace of one's own: /sys is empty then.
+func (s *Spec) sysfs(m *mounter) {
+	m.mkdir("/sys", 0o555)
+	if s.HostNetwork {
+		return
+	}
+	m.attach(m.fs("sysfs", readOnly|noSuid|noDev|noExec), "/sys")
+}
+
+// Close gives the namespaces back to the kernel.
+func (w *World) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	closeFiles(w.files)
+	w.files = nil
+	return nil
+}
+
+// Namespace files for packages that work inside: nil once the World is closed
+// or where it has none of its own.
+func (w *World) file(i int) *os.File {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i >= len(w.files) {
+		return nil
+	}
+	return w.files[i]
+}
+
+// UserNS is the World's user namespace.
+func (w *World) UserNS() *os.File { return w.file(fileUser) }
+
+// NetNS is the World's network namespace, nil if that is the embedder's.
+func (w *World) NetNS() *os.File { return w.file(fileNet) }
+
+// Root is the World's root directory, an O_PATH descriptor.
+func (w *World) Root() *os.File { return w.file(fileRoot) }

@@ -1,0 +1,169 @@
+package world
+
+import (
+	"context"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+)
+
+// A Command says what runs in a World, with everything resolved.
+type Command struct {
+	Paths     []string // where Args[0] may be, tried in order
+	Args, Env []string
+	Dir       string
+	MakeDir   bool // make Dir if it is not there
+	IDs       spawn.IDs
+	// Files become descriptors 0, 1, 2 and so on; nil is the null device.
+	Files []*os.File
+	// Join are cgroup v1 tasks files, opened for writing. The child joins by
+	// itself: no thread of the embedder's is ever in the cgroup.
+	Join    []*os.File
+	Rlimits []Rlimit
+	// Boottime and Monotonic shift the clocks of a new time namespace, by
+	// seconds (time_namespaces(7)); nil: no time namespace.
+	Clock *Clock
+}
+
+// Clock are the offsets of a time namespace in seconds.
+type Clock struct{ Monotonic, Boottime int64 }
+
+// Start starts c in a PID namespace and a copy of the mount namespace of its own.
+func (w *World) Start(ctx context.Context, c Command) (*spawn.Process, error) {
+	files, err := w.inputs()
+	if err != nil {
+		return nil, err
+	}
+	defer closeFiles(files)
+	p, err := spawn.Start(ctx, len(c.Files), func(p *spawn.Program) { w.command(p, files, c) })
+	if err != nil {
+		return nil, outerError("a command in a sandbox", err)
+	}
+	return p, nil
+}
+
+// inputs duplicates the World's files, so that a concurrent Close can't take
+// them away from a program in flight.
+func (w *World) inputs() (files []*os.File, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.files == nil {
+		return nil, os.ErrClosed
+	}
+	for i, f := range w.files {
+		if i == fileRoot {
+			continue
+		}
+		d, err := dup(f)
+		if err != nil {
+			closeFiles(files)
+			return nil, err
+		}
+		files = append(files, d)
+	}
+	return files, nil
+}
+
+// command adds the calls that turn a child into the command. The first child
+// enters the World's namespaces and makes the second, which is PID 1 of its own.
+func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
+	stdio := inputs(p, c.Files)
+	join := inputs(p, c.Join)
+	kinds := []int{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWUTS, unix.CLONE_NEWIPC, unix.CLONE_NEWNET}
+	var ns []spawn.Ref
+	for _, f := range files {
+		ns = append(ns, p.Input(int(f.Fd())))
+	}
+	for i, f := range ns {
+		// The user namespace first: it owns the others.
+		p.Do("setns", nsNames[i], unix.SYS_SETNS, f, kinds[i])
+	}
+	p.ForkCommand(unix.CLONE_NEWPID | unix.CLONE_NEWNS)
+	for i, f := range join {
+		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
+	}
+	// After joining: the namespace's root is the cgroup that one is in.
+	p.Do("unshare", "cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
+	p.SetIDs(w.spec.rootIDs())
+	m := &mounter{Program: p}
+	ownProc(m)
+	c.clock(p)
+	c.inherited(p)
+	c.descriptors(p, stdio)
+	dropBounding(p)
+	p.SetIDs(c.IDs)
+	// What is left of the embedder's descriptors, and of ours, is not for the
+	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
+	// The parent still needs its table: take a copy of what stays.
+	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, len(c.Files), int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+	c.chdir(p)
+	p.Do("prctl PR_SET_NO_NEW_PRIVS", "", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	p.Do("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
+	p.Exec(c.Paths, c.Args, c.Env)
+}
+
+var nsNames = []string{"user namespace", "mount namespace", "UTS namespace", "IPC namespace", "network namespace"}
+
+// inputs makes files usable by the program; a nil file has no Ref of its own.
+func inputs(p *spawn.Program, files []*os.File) (refs []spawn.Ref) {
+	for _, f := range files {
+		r := spawn.Ref(-1)
+		if f != nil {
+			r = p.Input(int(f.Fd()))
+		}
+		refs = append(refs, r)
+	}
+	return refs
+}
+
+// descriptors puts the command's files in their places.
+func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
+	for i, f := range files {
+		if f < 0 {
+			f = p.Do("open", "/dev/null", unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		}
+		p.Do("dup3", "", unix.SYS_DUP3, f, i, 0)
+	}
+}
+
+func (c *Command) chdir(p *spawn.Program) {
+	if c.MakeDir {
+		for i, r := range c.Dir {
+			if r == '/' && i > 0 {
+				p.Try("mkdir", c.Dir[:i], unix.SYS_MKDIRAT, at, c.Dir[:i], 0o755)
+			}
+		}
+		p.Try("mkdir", c.Dir, unix.SYS_MKDIRAT, at, c.Dir, 0o755)
+	}
+	p.Do("chdir", c.Dir, unix.SYS_CHDIR, c.Dir)
+}
+
+// clock gives the command a time namespace, which it enters with its exec
+// (6.1: "fs/exec: switch timens when a task gets a new mm").
+func (c *Command) clock(p *spawn.Program) {
+	if c.Clock == nil {
+		return
+	}
+	p.Do("unshare", "time namespace", unix.SYS_UNSHARE, unix.CLONE_NEWTIME)
+	write(p, "/proc/self/timens_offsets", c.Clock.text())
+}
+
+// LookPath lists where a command of this name may be: the name itself if it
+// has a slash, else in each directory of PATH, as execvp(3) has it.
+func LookPath(name, pathEnv string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	var paths []string
+	for _, dir := range strings.Split(pathEnv, ":") {
+		// An empty element would be the current directory: a trap.
+		if path.IsAbs(dir) {
+			paths = append(paths, path.Join(dir, name))
+		}
+	}
+	return paths
+}

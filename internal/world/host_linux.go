@@ -1,0 +1,145 @@
+package world
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+)
+
+// HostRoot is the host's own userland, read-only: /usr with the links into it,
+// and what programs need of /etc. Nothing of /home, /root, /var, /run or /tmp:
+// those are private and empty. (It is not an overlay over "/": upper and lower
+// would overlap.)
+type HostRoot struct{}
+
+// userland is what HostRoot shows, read from the host once per program.
+type userland struct {
+	binds []string          // directories
+	links map[string]string // symbolic links, with their targets
+	files map[string][]byte // small files of /etc, copied
+	dirs  []string          // the parents of what is in /etc
+}
+
+// What programs read of /etc: names and services, the dynamic loader, locale
+// and time, certificates, and the links and configuration of toolchains. No
+// name here may match a secret.
+var (
+	etcFiles = []string{"passwd", "group", "nsswitch.conf", "host.conf", "gai.conf", "protocols", "services",
+		"ld.so.cache", "ld.so.conf", "localtime", "timezone", "locale.conf", "os-release", "debian_version",
+		"shells", "profile", "bash.bashrc", "inputrc", "mime.types", "ssl/openssl.cnf", "mtab"}
+	etcDirs = []string{"alternatives", "ssl/certs", "pki/tls/certs", "pki/ca-trust/extracted", "ca-certificates/extracted",
+		"java-*"}
+)
+
+// maxEtcFile keeps a file that grew out of hand from being copied into every sandbox.
+const maxEtcFile = 1 << 20
+
+var hostUserland = sync.OnceValue(func() *userland {
+	u := &userland{links: map[string]string{}, files: map[string][]byte{}}
+	for _, name := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
+		u.add(name)
+	}
+	for _, name := range etcFiles {
+		u.add("/etc/" + name)
+	}
+	for _, pattern := range etcDirs {
+		found, _ := filepath.Glob("/etc/" + pattern)
+		for _, name := range found {
+			u.add(name)
+		}
+	}
+	return u
+})
+
+// add notes a name of the host, if it is there and of a kind that is shown.
+func (u *userland) add(name string) {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return
+	}
+	switch {
+	case info.Mode()&os.ModeSymlink != 0:
+		u.links[name], _ = os.Readlink(name)
+	case info.IsDir():
+		u.binds = append(u.binds, name)
+	case info.Mode().IsRegular() && info.Size() <= maxEtcFile && info.Mode()&0o004 != 0:
+		if u.files[name], err = os.ReadFile(name); err != nil {
+			delete(u.files, name)
+			return
+		}
+	default:
+		return
+	}
+	if dir := filepath.Dir(name); dir != "/" && dir != "/etc" {
+		u.dirs = append(u.dirs, dir)
+	}
+}
+
+// prepare copies the mounts and maps their ids, as root: the files then belong
+// to the sandbox's root. An ordinary user's sandbox shows them as nobody's.
+func (HostRoot) prepare(_ context.Context, s *Spec) ([]*os.File, error) {
+	if os.Geteuid() != 0 || !hasCap(unix.CAP_SYS_ADMIN) {
+		return nil, nil
+	}
+	var files []*os.File
+	for _, dir := range hostUserland().binds {
+		f, err := IDMapped(dir, s.UserNS)
+		if err != nil {
+			closeFiles(files)
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func (HostRoot) mount(m *mounter, _ []spawn.Ref) spawn.Ref {
+	return m.fs("tmpfs", noSuid|noDev, "mode", "0755")
+}
+
+func (HostRoot) fill(m *mounter, inputs []spawn.Ref, s *Spec) {
+	u := hostUserland()
+	m.mkdir("/etc", 0o755)
+	for _, dir := range u.dirs {
+		m.mkdir(dir, 0o755)
+	}
+	for i, dir := range u.binds {
+		m.mkdir(dir, 0o755)
+		if len(inputs) > 0 {
+			m.attach(inputs[i], dir)
+		} else {
+			m.attach(m.bind(dir), dir)
+		}
+	}
+	for name, target := range u.links {
+		m.symlink(target, name)
+	}
+	for name, data := range u.files {
+		m.file(name, data, 0o644)
+	}
+	m.file("/etc/hosts", s.Hosts, 0o644)
+	m.file("/etc/resolv.conf", s.Resolv, 0o644)
+	m.file("/etc/hostname", []byte(s.Hostname+"\n"), 0o644)
+	m.mount("tmpfs", "/tmp", noSuid|noDev, "mode", "1777")
+	m.mount("tmpfs", "/run", noSuid|noDev, "mode", "0755")
+	m.mount("tmpfs", "/home", noSuid|noDev, "mode", "0755")
+	m.mkdir("/home/root", 0o700)
+	m.symlink("home/root", "/root")
+	m.mkdir("/var", 0o755)
+	m.symlink("../tmp", "/var/tmp")
+	m.symlink("../run", "/var/run")
+}
+
+func (HostRoot) finish(m *mounter, s *Spec) {
+	for _, dir := range hostUserland().binds {
+		m.protect(dir, readOnly|noSuid|noDev)
+	}
+	// Last: the root itself, alone. Its file system stays writable to nobody.
+	m.protectOnly("/", readOnly)
+	m.protectOnly("/dev", readOnly)
+}

@@ -1,0 +1,139 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+)
+
+// A Range maps Count ids from Inside in a user namespace to Outside in its
+// parent, as a line of uid_map does (user_namespaces(7)).
+type Range struct{ Inside, Outside, Count int }
+
+// An IDMap is how a user namespace's ids appear outside.
+type IDMap struct{ UIDs, GIDs []Range }
+
+// MaxRanges is the kernel's limit for one map (4.15).
+const MaxRanges = 340
+
+// Maps says whether an id of the inside is mapped.
+func Maps(ranges []Range, id int) bool {
+	for _, r := range ranges {
+		if id >= r.Inside && id-r.Inside < r.Count {
+			return true
+		}
+	}
+	return false
+}
+
+func mapText(ranges []Range) string {
+	var b strings.Builder
+	for _, r := range ranges {
+		fmt.Fprintf(&b, "%d %d %d\n", r.Inside, r.Outside, r.Count)
+	}
+	return b.String()
+}
+
+// single says that one id is mapped onto the caller's own: the kernel allows
+// that without any privilege, but denies setgroups.
+func (m IDMap) single() bool {
+	one := func(r []Range, self int) bool { return len(r) == 1 && r[0].Count == 1 && r[0].Outside == self }
+	return one(m.UIDs, os.Geteuid()) && one(m.GIDs, os.Getegid())
+}
+
+// NewUserNS makes a user namespace with the given map and returns it as an
+// open file. No process stays in it. As root the map is written from outside;
+// an ordinary user's single id by the child itself, subordinate ids by
+// newuidmap(1) and newgidmap(1).
+func NewUserNS(ctx context.Context, m IDMap) (*os.File, error) {
+	var fds []int
+	var err error
+	switch {
+	case os.Geteuid() == 0 && hasCap(unix.CAP_SETUID):
+		fds, err = mapFromOutside(ctx, m)
+	case m.single():
+		fds, err = mapFromInside(ctx, m)
+	default:
+		fds, err = mapByHelpers(ctx, m)
+	}
+	if err != nil {
+		return nil, userNSError(err)
+	}
+	return os.NewFile(uintptr(fds[0]), "user namespace"), nil
+}
+
+func unshareUser(p *spawn.Program) {
+	p.Do("unshare", "user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+}
+
+func sendUserNS(p *spawn.Program) {
+	p.Send(p.Do("open", "/proc/self/ns/user", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0))
+}
+
+// mapFromOutside writes the maps of a child that has ended, while it has not
+// yet been waited for.
+func mapFromOutside(ctx context.Context, m IDMap) ([]int, error) {
+	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
+		unshareUser(p)
+		sendUserNS(p)
+		p.BeforeReap(func(pid int) error {
+			if err := writeProc(pid, "uid_map", mapText(m.UIDs)); err != nil {
+				return err
+			}
+			return writeProc(pid, "gid_map", mapText(m.GIDs))
+		})
+	})
+	return fds, err
+}
+
+func writeProc(pid int, name, text string) error {
+	path := fmt.Sprintf("/proc/%d/%s", pid, name)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(text)
+	return err
+}
+
+func mapFromInside(ctx context.Context, m IDMap) ([]int, error) {
+	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
+		unshareUser(p)
+		// Without this the kernel lets nobody drop groups that restrict him
+		// (user_namespaces(7), "setgroups").
+		write(p, "/proc/self/setgroups", "deny")
+		write(p, "/proc/self/uid_map", mapText(m.UIDs))
+		write(p, "/proc/self/gid_map", mapText(m.GIDs))
+		sendUserNS(p)
+	})
+	return fds, err
+}
+
+// write adds the calls that write text to an existing file.
+func write(p *spawn.Program, path, text string) {
+	fd := p.Do("open", path, unix.SYS_OPENAT, unix.AT_FDCWD, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	p.Do("write", path, unix.SYS_WRITE, fd, text, len(text))
+	p.Do("close", path, unix.SYS_CLOSE, fd)
+}
+
+// userNSError adds what to do where a machine keeps its users from making user
+// namespaces.
+func userNSError(err error) error {
+	for _, s := range []struct{ path, off, remedy string }{
+		{"/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"},
+		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"},
+		{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "an AppArmor profile that allows userns, or sysctl kernel.apparmor_restrict_unprivileged_userns=0"},
+	} {
+		b, _ := os.ReadFile(s.path)
+		if strings.TrimSpace(string(b)) == s.off {
+			return &Unsupported{What: "user namespaces for this user", Why: err, Remedy: s.remedy}
+		}
+	}
+	return outerError("user namespaces", err)
+}
