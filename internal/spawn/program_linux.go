@@ -12,6 +12,9 @@ import (
 // a later call it stands for that result.
 type Ref int
 
+// NoRef is the Ref of nothing.
+const NoRef Ref = -1
+
 // A Label is a place in a Program that a call can lead to.
 type Label int
 

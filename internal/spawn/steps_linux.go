@@ -106,7 +106,7 @@ func (p *Program) sendmsg(control []byte) {
 // embedder is its parent, too (CLONE_PARENT). flags are those of clone3(2)
 // that make namespaces.
 func (p *Program) Fork(flags uint64) *Nested {
-	return p.fork(cloneArgs{flags: flags})
+	return p.fork(cloneArgs{flags: flags}, NoRef)
 }
 
 // A Nested is a child of a program's child.
@@ -119,13 +119,19 @@ func (p *Program) Join(n *Nested) {
 	p.Mark(n.join)
 }
 
-func (p *Program) fork(args cloneArgs) *Nested {
+func (p *Program) fork(args cloneArgs, cgroup Ref) *Nested {
 	b, addr := p.alloc(4)
 	args.flags |= unix.CLONE_PARENT | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PARENT_SETTID
 	args.parentTID = uint64(addr)
 	n := &Nested{join: p.Label()}
 	size := int(unsafe.Sizeof(args))
-	r := p.Do("clone3", "", unix.SYS_CLONE3, p.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&args)), size)), size)
+	mem, at := p.alloc(size)
+	if cgroup != NoRef {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		p.copyTo(cgroup, (*int32)(unsafe.Pointer(&mem[unsafe.Offsetof(args.cgroup)])))
+	}
+	copy(mem, unsafe.Slice((*byte)(unsafe.Pointer(&args)), size))
+	r := p.Do("clone3", "", unix.SYS_CLONE3, at, size)
 	p.Branch(r, Stop, Next, n.join)
 	p.nested = append(p.nested, (*int32)(unsafe.Pointer(&b[0])))
 	p.dieWithParent()
@@ -135,10 +141,11 @@ func (p *Program) fork(args cloneArgs) *Nested {
 // ForkCommand adds the nested child that becomes the command: it runs all
 // that follows, up to Exec, and is the Process that Start returns. The kernel
 // writes its pidfd into the message that its parent sends to the embedder
-// once the command runs.
-func (p *Program) ForkCommand(flags uint64) {
+// once the command runs. cgroup is a cgroup v2 directory that it is born in
+// (CLONE_INTO_CGROUP, 5.7), NoRef for none.
+func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
 	control, slots := p.rights(1)
-	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&slots[0])))})
+	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&slots[0])))}, cgroup)
 	p.afterExec = func() {
 		p.Mark(n.join)
 		p.sendmsg(control)

@@ -129,8 +129,14 @@ func Rlimits(wanted []Rlimit) ([]Rlimit, error) {
 	return set, nil
 }
 
-// keptCaps are what root of a sandbox may keep, within its own user namespace:
-// enough for an entrypoint that changes owners and drops to a user.
+// Capabilities are what root of a sandbox may keep, within its own user
+// namespace: enough for an entrypoint that changes owners and drops to a user.
+var Capabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
+	"CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
+}
+
+// keptCaps are the numbers of Capabilities.
 var keptCaps = []int{
 	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_KILL,
 	unix.CAP_SETGID, unix.CAP_SETUID, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT,

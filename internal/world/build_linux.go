@@ -142,7 +142,7 @@ func (s *Spec) namespaces(p *spawn.Program, user spawn.Ref) {
 	fd := p.Try("open", "user.max_user_namespaces", unix.SYS_OPENAT, at, "/proc/sys/user/max_user_namespaces", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	p.Try("write", "user.max_user_namespaces", unix.SYS_WRITE, fd, "0", 1)
 	if !s.HostNetwork {
-		loopbackUp(p)
+		spawn.LoopbackUp(p)
 	}
 }
 
@@ -157,15 +157,6 @@ func (s *Spec) rootIDs() spawn.IDs {
 		ids.GID = s.Map.GIDs[0].Inside
 	}
 	return ids
-}
-
-// loopbackUp sets IFF_UP on lo (netdevice(7)).
-func loopbackUp(p *spawn.Program) {
-	fd := p.Do("socket", "", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	var ifreq [40]byte
-	copy(ifreq[:], "lo")
-	ifreq[unix.IFNAMSIZ] = unix.IFF_UP | unix.IFF_RUNNING
-	p.Do("ioctl SIOCSIFFLAGS", "lo", unix.SYS_IOCTL, fd, unix.SIOCSIFFLAGS, p.Bytes(ifreq[:]))
 }
 
 // openNamespaces opens what the World is held by, through the /proc of the

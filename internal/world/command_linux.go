@@ -22,7 +22,9 @@ type Command struct {
 	Files []*os.File
 	// Join are cgroup v1 tasks files, opened for writing. The child joins by
 	// itself: no thread of the embedder's is ever in the cgroup.
-	Join    []*os.File
+	Join []*os.File
+	// Cgroup is a cgroup v2 directory that it is born in, or nil.
+	Cgroup  *os.File
 	Rlimits []Rlimit
 	// Boottime and Monotonic shift the clocks of a new time namespace, by
 	// seconds (time_namespaces(7)); nil: no time namespace.
@@ -73,6 +75,7 @@ func (w *World) inputs() (files []*os.File, err error) {
 func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
+	cgroup := inputs(p, []*os.File{c.Cgroup})[0]
 	kinds := []int{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWUTS, unix.CLONE_NEWIPC, unix.CLONE_NEWNET}
 	var ns []spawn.Ref
 	for _, f := range files {
@@ -82,7 +85,7 @@ func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
 		// The user namespace first: it owns the others.
 		p.Do("setns", nsNames[i], unix.SYS_SETNS, f, kinds[i])
 	}
-	p.ForkCommand(unix.CLONE_NEWPID | unix.CLONE_NEWNS)
+	p.ForkCommand(unix.CLONE_NEWPID|unix.CLONE_NEWNS, cgroup)
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}
@@ -95,6 +98,7 @@ func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
 	c.inherited(p)
 	c.descriptors(p, stdio)
 	dropBounding(p)
+	c.IDs.KeepGroups = w.spec.Map.single()
 	p.SetIDs(c.IDs)
 	// What is left of the embedder's descriptors, and of ours, is not for the
 	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
@@ -111,7 +115,7 @@ var nsNames = []string{"user namespace", "mount namespace", "UTS namespace", "IP
 // inputs makes files usable by the program; a nil file has no Ref of its own.
 func inputs(p *spawn.Program, files []*os.File) (refs []spawn.Ref) {
 	for _, f := range files {
-		r := spawn.Ref(-1)
+		r := spawn.NoRef
 		if f != nil {
 			r = p.Input(int(f.Fd()))
 		}
@@ -123,7 +127,7 @@ func inputs(p *spawn.Program, files []*os.File) (refs []spawn.Ref) {
 // descriptors puts the command's files in their places.
 func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
 	for i, f := range files {
-		if f < 0 {
+		if f == spawn.NoRef {
 			f = p.Do("open", "/dev/null", unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		}
 		p.Do("dup3", "", unix.SYS_DUP3, f, i, 0)

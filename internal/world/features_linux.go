@@ -37,7 +37,19 @@ func (f *feature) force(absent bool) {
 	}
 }
 
-var features = struct{ mountSetattr *feature }{
+var features = struct{ mountSetattr, lowerdirPlus *feature }{
+	lowerdirPlus: &feature{
+		name: "overlayfs lowerdir+", version: "6.8",
+		// A parameter that is not known is EINVAL; a path that is not there is not.
+		probe: func() bool {
+			fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+			if err != nil {
+				return true // only inside a user namespace: assume, the mount says so
+			}
+			defer unix.Close(fs)
+			return unix.FsconfigSetString(fs, "lowerdir+", "/nonexistent") != unix.EINVAL
+		},
+	},
 	mountSetattr: &feature{
 		name: "mount_setattr", version: "5.12",
 		// With a bad size it is EINVAL where the call is there.

@@ -83,7 +83,7 @@ func runMapHelpers(ctx context.Context, ready *os.File, m IDMap) error {
 		name   string
 		ranges []Range
 	}{{"newuidmap", m.UIDs}, {"newgidmap", m.GIDs}} {
-		args := append([]string{fmt.Sprint(pid)}, strings.Fields(mapText(h.ranges))...)
+		args := append([]string{fmt.Sprint(pid)}, strings.Fields(MapText(h.ranges))...)
 		cmd := exec.CommandContext(ctx, h.name, args...)
 		cmd.WaitDelay = time.Second
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -140,6 +140,6 @@ func (HostRoot) finish(m *mounter, s *Spec) {
 		m.protect(dir, readOnly|noSuid|noDev)
 	}
 	// Last: the root itself, alone. Its file system stays writable to nobody.
-	m.protectOnly("/", readOnly)
-	m.protectOnly("/dev", readOnly)
+	m.protectOnly("/", readOnly|noSuid|noDev)
+	m.protectOnly("/dev", readOnly|noSuid|noExec)
 }

@@ -31,7 +31,8 @@ func Maps(ranges []Range, id int) bool {
 	return false
 }
 
-func mapText(ranges []Range) string {
+// MapText writes ranges as uid_map has them.
+func MapText(ranges []Range) string {
 	var b strings.Builder
 	for _, r := range ranges {
 		fmt.Fprintf(&b, "%d %d %d\n", r.Inside, r.Outside, r.Count)
@@ -82,10 +83,10 @@ func mapFromOutside(ctx context.Context, m IDMap) ([]int, error) {
 		unshareUser(p)
 		sendUserNS(p)
 		p.BeforeReap(func(pid int) error {
-			if err := writeProc(pid, "uid_map", mapText(m.UIDs)); err != nil {
+			if err := writeProc(pid, "uid_map", MapText(m.UIDs)); err != nil {
 				return err
 			}
-			return writeProc(pid, "gid_map", mapText(m.GIDs))
+			return writeProc(pid, "gid_map", MapText(m.GIDs))
 		})
 	})
 	return fds, err
@@ -108,8 +109,8 @@ func mapFromInside(ctx context.Context, m IDMap) ([]int, error) {
 		// Without this the kernel lets nobody drop groups that restrict him
 		// (user_namespaces(7), "setgroups").
 		write(p, "/proc/self/setgroups", "deny")
-		write(p, "/proc/self/uid_map", mapText(m.UIDs))
-		write(p, "/proc/self/gid_map", mapText(m.GIDs))
+		write(p, "/proc/self/uid_map", MapText(m.UIDs))
+		write(p, "/proc/self/gid_map", MapText(m.GIDs))
 		sendUserNS(p)
 	})
 	return fds, err

@@ -1,0 +1,263 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/seed-5a9fb6e0/sandbox/cgroup"
+	"github.com/seed-5a9fb6e0/sandbox/image"
+	"github.com/seed-5a9fb6e0/sandbox/internal/store"
+	"github.com/seed-5a9fb6e0/sandbox/internal/world"
+	"github.com/seed-5a9fb6e0/sandbox/netns"
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
+)
+
+// A box is a sandbox that was built: what the kernel and the store have of it.
+type box struct {
+	opts   *Options
+	name   string
+	store  *Store
+	image  *image.Image // nil without one
+	entry  *store.Entry
+	user   *userNS
+	group  *cgroup.Group // bounds all commands together; nil: nothing does
+	world  *world.World
+	net    *netns.Namespace
+	upper  string // the directory to be removed, "" for none
+	groups bool   // the store's cgroups are in use by this box
+
+	unix unixListeners
+
+	passwdOnce sync.Once
+	passwdFile []byte
+	groupFile  []byte
+}
+
+// newBox builds what o asks for, or nothing.
+func newBox(ctx context.Context, o *Options) (_ *box, err error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	b := &box{opts: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	if b.store, err = o.store(); err != nil {
+		return nil, err
+	}
+	if o.Image != "" {
+		if b.image, err = b.store.images.Pull(ctx, o.Image, o.Pull); err != nil {
+			return nil, err
+		}
+	}
+	if b.user, err = b.store.users.take(ctx, b.store, o.User); err != nil {
+		return nil, err
+	}
+	if err := b.record(); err != nil {
+		return nil, err
+	}
+	if err := b.limit(); err != nil {
+		return nil, err
+	}
+	if err := b.build(ctx); err != nil {
+		return nil, err
+	}
+	if ns := b.world.NetNS(); ns != nil {
+		b.net, err = netns.Open(ns, b.world.UserNS())
+	}
+	return b, err
+}
+
+// record notes the sandbox in the store, before the kernel has anything of it.
+func (b *box) record() error {
+	b.name = b.opts.Name
+	if b.name == "" {
+		b.name = store.NewName()
+	}
+	r := store.Record{Name: b.name, Labels: b.opts.Labels, Block: b.user.base()}
+	if b.image != nil || b.opts.Rootfs != "" {
+		dir, err := b.store.state.Sub(store.Sandboxes)
+		if err != nil {
+			return err
+		}
+		r.Upper = filepath.Join(dir, b.name)
+	}
+	if b.store.groups != nil {
+		r.Cgroup = b.store.state.Owner()
+	}
+	entry, err := b.store.state.Create(r)
+	if errors.Is(err, store.ErrDead) {
+		// Its program died: clean up after it, and take the name over.
+		if err = b.store.state.RecoverName(context.Background(), b.name, recoverRecord); err == nil {
+			entry, err = b.store.state.Create(r)
+		}
+	}
+	b.entry = entry
+	if err == nil {
+		b.upper = r.Upper
+	}
+	return err
+}
+
+// limit makes the cgroup of the sandbox, where its Options bound the sum.
+func (b *box) limit() (err error) {
+	l := b.opts.Limits
+	b.groups = b.store.useGroups()
+	if l.Memory == 0 && l.PIDs == 0 && l.CPUs == 0 {
+		return nil
+	}
+	if !b.groups {
+		return b.store.noTree
+	}
+	b.group, err = b.store.groups.New(b.name, cgroupLimits(l))
+	return err
+}
+
+func cgroupLimits(l Limits) cgroup.Limits {
+	return cgroup.Limits{Memory: l.Memory, PIDs: l.PIDs, CPUs: l.CPUs}
+}
+
+func (b *box) build(ctx context.Context) error {
+	hostname := b.opts.Hostname
+	if hostname == "" {
+		hostname = b.name
+	}
+	spec := world.Spec{
+		UserNS: b.user.file, Map: b.user.ids, Hostname: hostname,
+		ReadOnly: b.opts.ReadOnly, HostNetwork: b.opts.Network.Mode == netns.Host,
+		Hosts: hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
+	}
+	root, done, err := b.root(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	spec.Root = root
+	b.world, err = world.Build(ctx, spec)
+	return err
+}
+
+// root is what the root file system is made of; done is called once it is mounted.
+func (b *box) root(ctx context.Context) (_ world.Root, done func(), err error) {
+	lower := b.layers()
+	if lower == nil {
+		return world.HostRoot{}, func() {}, nil
+	}
+	if err := os.Mkdir(b.upper, 0o700); err != nil {
+		return nil, nil, err
+	}
+	o := rootfs.Overlay{Lower: lower, Upper: filepath.Join(b.upper, "upper"), Work: filepath.Join(b.upper, "work")}
+	if !b.user.outside() {
+		for _, dir := range []string{o.Upper, o.Work} {
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return nil, nil, err
+			}
+		}
+		return world.UnionRoot{Lower: o.Lower, Upper: o.Upper, Work: o.Work}, func() {}, nil
+	}
+	o.UserNS = b.user.file
+	if err := o.MakeUpper(ctx); err != nil {
+		return nil, nil, err
+	}
+	f, err := o.Open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return world.UnionRoot{Mount: f}, func() { f.Close() }, nil
+}
+
+func (b *box) layers() (dirs []string) {
+	if b.opts.Rootfs != "" {
+		return []string{b.opts.Rootfs}
+	}
+	if b.image == nil {
+		return nil
+	}
+	for _, l := range b.image.Layers {
+		dirs = append(dirs, l.Dir)
+	}
+	if dirs == nil { // an image without any file
+		dirs = []string{}
+	}
+	return dirs
+}
+
+func hostsFile(hostname string, mode netns.Mode) []byte {
+	if mode == netns.Host {
+		if b, err := os.ReadFile("/etc/hosts"); err == nil {
+			return b
+		}
+	}
+	return fmt.Appendf(nil, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t%s\n", hostname)
+}
+
+func resolvFile(mode netns.Mode) []byte {
+	if mode == netns.Host {
+		if b, err := os.ReadFile("/etc/resolv.conf"); err == nil {
+			return b
+		}
+	}
+	return []byte("# no network, no name servers\n")
+}
+
+func (b *box) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if network == "unix" && !strings.HasPrefix(addr, "@") {
+		return b.dialUnix(ctx, addr)
+	}
+	if b.net == nil {
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	return b.net.Dial(ctx, network, addr)
+}
+
+func (b *box) listen(ctx context.Context, network, addr string) (net.Listener, error) {
+	if network == "unix" && !strings.HasPrefix(addr, "@") {
+		return b.listenUnix(ctx, addr)
+	}
+	if b.net == nil {
+		return (&net.ListenConfig{}).Listen(ctx, network, addr)
+	}
+	return b.net.Listen(ctx, network, addr)
+}
+
+// close takes down what there is of a box, built or not: the record goes last,
+// so that a crash in between loses nothing.
+func (b *box) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	errs := []error{b.unix.close()}
+	if b.net != nil {
+		errs = append(errs, b.net.Close())
+	}
+	if b.world != nil {
+		errs = append(errs, b.world.Close())
+	}
+	if b.group != nil {
+		errs = append(errs, b.group.Kill(ctx))
+		b.group.Release()
+	}
+	if b.groups {
+		errs = append(errs, b.store.releaseGroups(ctx))
+	}
+	if b.upper != "" {
+		errs = append(errs, rootfs.Remove(ctx, b.upper))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the record stays: Recover goes on with it
+	}
+	if b.entry != nil {
+		errs = append(errs, b.entry.Remove())
+	}
+	if b.user != nil {
+		b.user.release()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,56 @@
+package sandbox
+
+import (
+	"context"
+
+	"github.com/seed-5a9fb6e0/sandbox/cgroup"
+)
+
+// The cgroups of a store's sandboxes are in one tree of this program's, which
+// is there only while a sandbox is: a program that ends leaves none behind.
+
+// useGroups says whether there can be cgroups; if so, releaseGroups must follow.
+func (s *Store) useGroups() bool {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	if s.groups == nil {
+		return false
+	}
+	s.groupUsers++
+	return true
+}
+
+func (s *Store) tree() *cgroup.Tree {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	return s.groups
+}
+
+// releaseGroups removes the tree with the last sandbox.
+func (s *Store) releaseGroups(ctx context.Context) error {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	if s.groupUsers--; s.groupUsers > 0 {
+		return nil
+	}
+	err := s.groups.Close(ctx)
+	if err != nil {
+		return err
+	}
+	s.groups, s.noTree = s.openTree()
+	return s.noTree
+}
+
+func (s *Store) openTree() (*cgroup.Tree, error) {
+	return cgroup.Open(cgroup.Options{Name: s.state.Owner(), Controllers: cgroup.Accounting})
+}
+
+// cgroupText names the version and the controllers of a command's cgroup.
+func (s *Store) cgroupText(p *process) string {
+	tree := s.tree()
+	controllers := cgroup.Accounting & tree.Available()
+	if p.limits.CPUs > 0 || p.box.opts.Limits.CPUs > 0 {
+		controllers |= cgroup.CPU
+	}
+	return string(tree.Mode()) + " " + controllers.String()
+}

@@ -1,0 +1,172 @@
+package sandbox
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// Status says how a command ended.
+type Status int
+
+const (
+	// Lost: it ended, but another wait of the embedding program took its status.
+	Lost Status = iota
+	// Exited: by itself, with Result.ExitCode.
+	Exited
+	// Signaled: by Result.Signal, from inside or by Process.Signal.
+	Signaled
+	// Killed by Process.Kill or by Sandbox.Close.
+	Killed
+	// Canceled: killed because Run's context ended.
+	Canceled
+	// MemoryLimit: killed because Limits.Memory of the command or its sandbox ran out.
+	MemoryLimit
+	// HostOOM: killed because the machine, or a cgroup above the sandbox's, ran out of memory.
+	HostOOM
+	// WallLimit: killed after Limits.Wall.
+	WallLimit
+	// OutputLimit: killed after more than Limits.Output bytes.
+	OutputLimit
+	// PIDsLimit is only the Status of a Hit: forks failed.
+	PIDsLimit
+	// CPUThrottled is only the Status of a Hit: Limits.CPUs slowed the command down.
+	CPUThrottled
+)
+
+var statusNames = [...]string{"status lost", "exited", "signaled", "killed", "canceled", "memory limit", "out of memory on the host", "wall limit", "output limit", "pids limit", "cpu throttled"}
+
+// String returns the status in words.
+func (s Status) String() string {
+	if s < 0 || int(s) >= len(statusNames) {
+		return fmt.Sprintf("Status(%d)", int(s))
+	}
+	return statusNames[s]
+}
+
+// Scope says whose limit was touched.
+type Scope int
+
+// The scopes of a Hit: the command's own Limits, the sandbox's Options.Limits,
+// or the host's.
+const (
+	ScopeCmd Scope = iota
+	ScopeSandbox
+	ScopeHost
+)
+
+// String returns the scope in one word.
+func (s Scope) String() string {
+	switch s {
+	case ScopeCmd:
+		return "command"
+	case ScopeSandbox:
+		return "sandbox"
+	case ScopeHost:
+		return "host"
+	}
+	return fmt.Sprintf("Scope(%d)", int(s))
+}
+
+// A Hit is a limit that a command ran into, whether or not that ended it.
+type Hit struct {
+	Status Status // which: MemoryLimit, HostOOM, WallLimit, OutputLimit, PIDsLimit or CPUThrottled
+	Scope  Scope  // whose
+}
+
+// Source says how a figure of Usage was measured.
+type Source int
+
+const (
+	// NotMeasured: the figure is 0 because nothing here could tell it.
+	NotMeasured Source = iota
+	// FromCgroup: by the command's own cgroup, all its processes included.
+	FromCgroup
+	// FromRusage: by wait4(2): PID 1 and those children that it waited for.
+	FromRusage
+	// FromClock: by the embedder's monotonic clock.
+	FromClock
+)
+
+// String returns the source in one word.
+func (s Source) String() string {
+	switch s {
+	case NotMeasured:
+		return "unknown"
+	case FromCgroup:
+		return "cgroup"
+	case FromRusage:
+		return "rusage"
+	case FromClock:
+		return "clock"
+	}
+	return fmt.Sprintf("Source(%d)", int(s))
+}
+
+// Usage is what a command used, with all its descendants. Each figure has a
+// Source; one that was not measured is 0 and NotMeasured.
+type Usage struct {
+	Wall       time.Duration // from the exec to the end
+	WallSource Source
+
+	User, System time.Duration // processor time
+	CPUSource    Source
+
+	MemoryPeak   int64 // bytes, page cache included
+	MemorySource Source
+
+	PIDsPeak   int64 // processes and threads at once
+	PIDsSource Source
+}
+
+// Applied says what a command was really held by.
+type Applied struct {
+	// UIDs and GIDs are the id maps of its user namespace, as /proc/PID/uid_map
+	// shows them: "inside outside count" a line.
+	UIDs, GIDs string
+	// Namespaces are those that are the sandbox's own: "user", "mnt", "pid", …
+	Namespaces []string
+	// Cgroup names the controllers of the command's cgroup and their version,
+	// as "v1 memory,pids,cpuacct"; empty: it has none.
+	Cgroup string
+	// Root is the kind of root file system: "host userland", "overlay" or "overlay, read-only".
+	Root string
+	// Capabilities are those that root of the sandbox may have, within its user namespace.
+	Capabilities []string
+	// NoNewPrivs: set-user-ID programs and file capabilities have no effect.
+	NoNewPrivs bool
+}
+
+// A Result says how a command ended and what it used.
+type Result struct {
+	Status Status
+	// ExitCode is what the command exited with, 128+n when signal n ended it, -1 when it is lost.
+	ExitCode int
+	// Signal is what ended it, 0 if none did.
+	Signal syscall.Signal
+	// Hit are all limits that it ran into, also those that don't kill.
+	Hit []Hit
+	// Usage is what it used.
+	Usage Usage
+	// Applied is what was enforced.
+	Applied *Applied
+}
+
+// Err is nil when the command exited with 0, else an *ExitError.
+func (r *Result) Err() error {
+	if r.Status == Exited && r.ExitCode == 0 {
+		return nil
+	}
+	return &ExitError{Result: r}
+}
+
+// String says how the command ended in a few words.
+func (r *Result) String() string {
+	switch r.Status {
+	case Exited:
+		return fmt.Sprintf("exit status %d", r.ExitCode)
+	case Signaled:
+		return "signal: " + r.Signal.String()
+	}
+	return r.Status.String()
+}

@@ -1,0 +1,385 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/cgroup"
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+	"github.com/seed-5a9fb6e0/sandbox/internal/world"
+)
+
+// A process is a command that was started, with what it holds.
+type process struct {
+	core   *core
+	box    *box
+	cmd    *Cmd
+	limits Limits // merged with the defaults of the Options
+	stdio  *stdio
+	leaf   *cgroup.Group // nil: none
+	child  *spawn.Process
+	pid    int
+	began  time.Time
+
+	kills struct {
+		sync.Mutex
+		reason Status // why it was killed first; Lost: it was not
+		cause  error
+		ended  bool // no signal may be sent any more
+	}
+	unstarted atomic.Bool // its memory limit was too small for an exec: there is no child
+
+	gone   chan struct{} // closed when the kernel has nothing left of it
+	done   chan struct{} // closed when result and err are there
+	result *Result
+	err    error
+}
+
+// start runs c up to its exec.
+func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
+	if cmd == nil {
+		return nil, &FieldError{"Cmd", nil, "nil"}
+	}
+	if err := cmd.validate(); err != nil {
+		return nil, err
+	}
+	b, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{core: c, box: b, cmd: cmd, gone: make(chan struct{}), done: make(chan struct{})}
+	if !c.enter(p) {
+		return nil, os.ErrClosed
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.closing, func() { cancel(os.ErrClosed) })()
+	if err := p.launch(ctx); err != nil {
+		p.leave()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (c *core) enter(p *process) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.procs[p] = struct{}{}
+	return true
+}
+
+func (p *process) leave() {
+	if p.leaf != nil {
+		p.leaf.Release()
+	}
+	p.core.mu.Lock()
+	delete(p.core.procs, p)
+	p.core.mu.Unlock()
+	close(p.gone)
+}
+
+// launch prepares everything that the command needs and executes it.
+func (p *process) launch(ctx context.Context) (err error) {
+	p.limits = p.cmd.Limits.merged(p.box.opts.Limits)
+	w := world.Command{}
+	if w.Rlimits, err = world.Rlimits(rlimits(p.limits)); err != nil {
+		return err
+	}
+	if err := p.resolve(&w); err != nil {
+		return err
+	}
+	if err := p.join(ctx, &w); err != nil {
+		return err
+	}
+	if p.stdio, err = newStdio(p.cmd, p.limits.Output); err != nil {
+		return err
+	}
+	w.Files = p.stdio.files
+	child, err := p.box.world.Start(ctx, w)
+	for _, f := range append(w.Join, w.Cgroup) {
+		if f != nil {
+			f.Close()
+		}
+	}
+	p.began = time.Now()
+	if err != nil && !p.starved(err) {
+		p.stdio.abandon()
+		return err
+	}
+	if p.child = child; child != nil {
+		p.pid = child.PID
+	}
+	p.stdio.started(func() { p.kill(OutputLimit, nil) })
+	return nil
+}
+
+// starved says whether the memory limit left no room for an exec. The kernel
+// then says ENOMEM, E2BIG or ENFILE, or kills the child, according to where it
+// ran out.
+func (p *process) starved(err error) bool {
+	if p.leaf == nil || p.limits.Memory == 0 && p.box.opts.Limits.Memory == 0 {
+		return false
+	}
+	var e *spawn.Error
+	killed := errors.As(err, &e) && e.Killed
+	if !killed && !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.E2BIG) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOSPC) {
+		return false
+	}
+	ev, everr := p.leaf.Events()
+	starved := everr == nil && ev.MemoryHits.Value > 0
+	p.unstarted.Store(starved)
+	return starved
+}
+
+// resolve works out what the command is, from the image, Options and Cmd.
+func (p *process) resolve(w *world.Command) error {
+	c, o := p.cmd, p.box.opts
+	conf := p.box.config()
+	user := first(c.User, o.User, conf.User)
+	a, err := p.box.lookup(user)
+	if err != nil {
+		return err
+	}
+	w.IDs = a.IDs
+	if w.Args, err = argv(c, conf.Entrypoint, conf.Cmd); err != nil {
+		return err
+	}
+	base := []string{"PATH=" + defaultPath, "HOME=" + a.home, "USER=" + a.name}
+	w.Env = mergeEnv(base, conf.Env, o.Env, c.Env)
+	w.Paths = world.LookPath(w.Args[0], lookEnv(w.Env, "PATH"))
+	if len(w.Paths) == 0 {
+		return &FieldError{"Cmd.Env", nil, "PATH has no absolute directory to look for the command in"}
+	}
+	w.Dir = first(c.Dir, o.Dir, conf.WorkingDir, "/")
+	w.MakeDir = c.Dir == "" && o.Dir == ""
+	if !path.IsAbs(w.Dir) {
+		w.Dir = path.Join("/", w.Dir)
+	}
+	if k := o.Clock; k != nil {
+		w.Clock = &world.Clock{Monotonic: int64(k.Monotonic / time.Second), Boottime: int64(k.Boottime / time.Second)}
+	}
+	return nil
+}
+
+// join takes a cgroup for the command.
+func (p *process) join(ctx context.Context, w *world.Command) (err error) {
+	l := cgroupLimits(p.cmd.Limits)
+	asked := l != cgroup.Limits{}
+	switch {
+	case p.box.group != nil:
+		p.leaf, err = p.box.group.Leaf(ctx, l)
+	case p.box.groups:
+		p.leaf, err = p.box.store.tree().Leaf(ctx, l)
+	case asked:
+		return p.box.store.noTree
+	default:
+		return nil
+	}
+	if err != nil && !asked && errors.Is(err, errors.ErrUnsupported) {
+		p.leaf = nil // accounting is not to be had: Usage says so
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	j, err := p.leaf.Join()
+	if err != nil {
+		return err
+	}
+	w.Join, w.Cgroup = j.Tasks, j.Dir
+	return nil
+}
+
+func rlimits(l Limits) (set []world.Rlimit) {
+	add := func(resource int, n int64) {
+		switch {
+		case n == Unlimited:
+			set = append(set, world.Rlimit{Resource: resource, Soft: unix.RLIM_INFINITY, Hard: unix.RLIM_INFINITY})
+		case n > 0:
+			set = append(set, world.Rlimit{Resource: resource, Soft: uint64(n), Hard: uint64(n)})
+		}
+	}
+	add(unix.RLIMIT_FSIZE, l.FileSize)
+	add(unix.RLIMIT_STACK, l.Stack)
+	add(unix.RLIMIT_NOFILE, l.OpenFiles)
+	return set
+}
+
+// kill kills the command with all its descendants, which end with their PID 1.
+// The first reason counts.
+func (p *process) kill(why Status, cause error) error {
+	k := &p.kills
+	k.Lock()
+	defer k.Unlock()
+	if k.ended {
+		return os.ErrProcessDone
+	}
+	if k.reason == Lost {
+		k.reason, k.cause = why, cause
+	}
+	if p.child == nil {
+		return nil // it is being started: start's own context kills it
+	}
+	return p.child.Signal(syscall.SIGKILL)
+}
+
+func (p *process) signal(sig syscall.Signal) error {
+	p.kills.Lock()
+	defer p.kills.Unlock()
+	if p.kills.ended || p.child == nil {
+		return os.ErrProcessDone
+	}
+	return p.child.Signal(sig)
+}
+
+// supervise waits for the end of the command and settles the result.
+func (p *process) supervise() {
+	defer close(p.done)
+	if p.limits.Wall > 0 {
+		t := time.AfterFunc(p.limits.Wall-time.Since(p.began), func() { p.kill(WallLimit, nil) })
+		defer t.Stop()
+	}
+	var state spawn.State
+	var err error
+	if p.child != nil {
+		state, err = p.child.Wait(context.Background())
+	}
+	wall := time.Since(p.began)
+	p.kills.Lock()
+	p.kills.ended = true
+	reason, cause := p.kills.reason, p.kills.cause
+	p.kills.Unlock()
+
+	p.result = &Result{Applied: p.applied()}
+	p.result.Usage = p.usage(state, wall)
+	p.judge(state, reason)
+	if s := p.result.Status; s == reason && (s == Canceled || s == Killed) {
+		err = errors.Join(err, cause)
+	}
+	if p.result.Status == Lost && err == nil {
+		err = errLost
+	}
+	if p.child != nil {
+		err = errors.Join(err, p.child.Close())
+	}
+	p.leave()
+	p.err = errors.Join(err, p.stdio.finish(p.cmd.WaitDelay))
+}
+
+var errLost = errors.New("another wait of this program took the command's exit status")
+
+// judge decides how the command ended, by what the kernel counted.
+func (p *process) judge(state spawn.State, reason Status) {
+	r := p.result
+	r.ExitCode = -1
+	oom := p.hits()
+	switch ws := state.Status; {
+	case p.unstarted.Load():
+		r.Status, r.Signal, r.ExitCode = MemoryLimit, syscall.SIGKILL, 128+int(syscall.SIGKILL)
+	case !state.Known:
+		r.Status = Lost
+	case ws.Exited():
+		r.Status, r.ExitCode = Exited, ws.ExitStatus()
+	default:
+		r.Status, r.Signal = Signaled, ws.Signal()
+		r.ExitCode = 128 + int(r.Signal)
+		if r.Signal == syscall.SIGKILL {
+			switch {
+			case reason != Lost:
+				r.Status = reason
+			case oom != Lost:
+				r.Status = oom
+			}
+		}
+	}
+	if reason == WallLimit || reason == OutputLimit {
+		scope := ScopeSandbox
+		if reason == WallLimit && p.cmd.Limits.Wall > 0 || reason == OutputLimit && p.cmd.Limits.Output > 0 {
+			scope = ScopeCmd
+		}
+		r.Hit = append(r.Hit, Hit{reason, scope})
+	}
+}
+
+// hits notes what limits the command's cgroup ran into, and returns which kind
+// of memory a process was killed for, Lost if none was.
+func (p *process) hits() (oom Status) {
+	if p.leaf == nil {
+		return Lost
+	}
+	ev, err := p.leaf.Events()
+	if err != nil {
+		return Lost
+	}
+	add := func(s Status, scope Scope) { p.result.Hit = append(p.result.Hit, Hit{s, scope}) }
+	if ev.OOMKills.Value > 0 || p.unstarted.Load() {
+		switch {
+		case ev.MemoryHits.Value > 0:
+			oom = MemoryLimit
+			add(oom, ScopeCmd)
+		case p.sandboxMemoryHit():
+			oom = MemoryLimit
+			add(oom, ScopeSandbox)
+		default:
+			oom = HostOOM
+			add(oom, ScopeHost)
+		}
+	}
+	if ev.PIDsHits.Value > 0 {
+		scope := ScopeCmd
+		if p.cmd.Limits.PIDs == 0 {
+			scope = ScopeSandbox
+		}
+		add(PIDsLimit, scope)
+	}
+	if ev.Throttled.Value > 0 {
+		add(CPUThrottled, ScopeCmd)
+	}
+	return oom
+}
+
+func (p *process) sandboxMemoryHit() bool {
+	if p.box.group == nil {
+		return false
+	}
+	ev, err := p.box.group.Events()
+	return err == nil && ev.MemoryHits.Value > 0
+}
+
+// usage reads what the command used.
+func (p *process) usage(state spawn.State, wall time.Duration) Usage {
+	u := Usage{Wall: wall, WallSource: FromClock}
+	if state.Rusage != nil {
+		// Not its maxrss: over a vfork that starts at the embedder's (getrusage(2)).
+		u.User, u.System = time.Duration(state.Rusage.Utime.Nano()), time.Duration(state.Rusage.Stime.Nano())
+		u.CPUSource = FromRusage
+	}
+	if p.leaf == nil {
+		return u
+	}
+	g, err := p.leaf.Usage()
+	if err != nil {
+		return u
+	}
+	if g.User.Measured && g.System.Measured {
+		u.User, u.System, u.CPUSource = g.User.Value, g.System.Value, FromCgroup
+	}
+	if g.MemoryPeak.Measured {
+		u.MemoryPeak, u.MemorySource = g.MemoryPeak.Value, FromCgroup
+	}
+	if g.PIDsPeak.Measured {
+		u.PIDsPeak, u.PIDsSource = g.PIDsPeak.Value, FromCgroup
+	}
+	return u
+}

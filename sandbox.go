@@ -1,0 +1,322 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+)
+
+// A Sandbox is a set of namespaces, mounts and limits that commands run in. It
+// is made by the first use and lives until Close. All methods may be called
+// concurrently; a Sandbox must not be copied.
+type Sandbox struct {
+	core *core
+}
+
+// core is all of a Sandbox but the handle, so that a handle that is dropped
+// without Close can be noticed.
+type core struct {
+	opts Options
+
+	closing context.Context // ends with Close
+	close   context.CancelCauseFunc
+
+	mu       sync.Mutex
+	closed   bool
+	building *building
+	box      *box
+	procs    map[*process]struct{}
+}
+
+// building is one attempt to make the box, shared by all who wait for it.
+type building struct {
+	done    chan struct{}
+	cancel  context.CancelFunc
+	waiters int
+	box     *box
+	err     error
+}
+
+// New returns a Sandbox of the given Options, which it copies. It does no work:
+// Prepare or the first Run checks the Options and builds the sandbox.
+func New(o Options) *Sandbox {
+	c := &core{opts: o.clone(), procs: map[*process]struct{}{}}
+	c.closing, c.close = context.WithCancelCause(context.Background())
+	s := &Sandbox{core: c}
+	runtime.AddCleanup(s, func(c *core) {
+		c.opts.Logger.Warn("sandbox was dropped without Close", "sandbox", c.opts.Name)
+		go c.shutdown() // ends with the sandbox's last process
+	}, c)
+	return s
+}
+
+// Run runs a command in a sandbox of its own: New, Run and Close.
+func Run(ctx context.Context, o Options, c *Cmd) (*Result, error) {
+	s := New(o)
+	res, err := s.Run(ctx, c)
+	return res, errors.Join(err, s.Close())
+}
+
+// Prepare checks the Options, pulls the image where there is one, and builds
+// the namespaces and mounts. It does nothing where that is done. Callers at
+// the same time share the work; the end of one's context doesn't disturb the
+// others, and after an error the next caller tries again.
+func (s *Sandbox) Prepare(ctx context.Context) error {
+	_, err := s.core.open(ctx)
+	runtime.KeepAlive(s)
+	return s.wrap("prepare", err)
+}
+
+// Run starts c, waits for its end and returns how it ended. The Result is not
+// nil exactly when the program was executed. The error is not nil when the
+// sandbox, a Reader or Writer of c, WaitDelay or ctx failed; it is nil for a
+// program that ran and failed: see Result.Err. When ctx ends first, the command
+// and all its descendants are killed, and the error wraps context.Cause.
+func (s *Sandbox) Run(ctx context.Context, c *Cmd) (*Result, error) {
+	p, err := s.core.start(ctx, c)
+	if err != nil {
+		return nil, s.wrap("run", err)
+	}
+	defer runtime.KeepAlive(s)
+	stop := context.AfterFunc(ctx, func() { p.kill(Canceled, context.Cause(ctx)) })
+	defer stop()
+	p.supervise()
+	return p.result, s.wrap("run", p.err)
+}
+
+// Output runs c and returns what it wrote to standard output. The error is
+// also not nil for a command that did not exit with 0: an *ExitError, with the
+// end of what it wrote to standard error unless c.Stderr is set.
+func (s *Sandbox) Output(ctx context.Context, c *Cmd) ([]byte, error) {
+	if c.Stdout != nil {
+		return nil, s.wrap("output", &FieldError{"Cmd.Stdout", nil, "set, but Output collects it"})
+	}
+	var out bytes.Buffer
+	var last tail
+	cmd := *c
+	cmd.Stdout = &out
+	if c.Stderr == nil && c.Pipes&PipeStderr == 0 {
+		cmd.Stderr = &last
+	}
+	res, err := s.Run(ctx, &cmd)
+	if err == nil && res.Err() != nil {
+		err = &ExitError{Result: res, Stderr: last.b}
+	}
+	return out.Bytes(), err
+}
+
+// tail keeps the last bytes written to it.
+type tail struct{ b []byte }
+
+const tailSize = 16 << 10
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.b = append(t.b, b...)
+	if over := len(t.b) - tailSize; over > 0 {
+		t.b = t.b[:copy(t.b, t.b[over:])]
+	}
+	return len(b), nil
+}
+
+// Start starts c and returns it as a Process. The context bounds the start
+// alone, as net.Dialer's does. The Process lives in the sandbox: Close kills it.
+func (s *Sandbox) Start(ctx context.Context, c *Cmd) (*Process, error) {
+	p, err := s.core.start(ctx, c)
+	if err != nil {
+		return nil, s.wrap("start", err)
+	}
+	go p.supervise() // ends with the process
+	return &Process{Stdin: p.stdio.stdin, Stdout: p.stdio.stdout, Stderr: p.stdio.stderr, p: p, sandbox: s}, nil
+}
+
+// Processes returns the commands that run in the sandbox.
+func (s *Sandbox) Processes(context.Context) ([]*Process, error) {
+	s.core.mu.Lock()
+	defer s.core.mu.Unlock()
+	if s.core.closed {
+		return nil, s.wrapLocked("processes", os.ErrClosed)
+	}
+	var all []*Process
+	for p := range s.core.procs {
+		all = append(all, &Process{p: p, sandbox: s})
+	}
+	return all, nil
+}
+
+// Dial connects to a server in the sandbox, without any network of the host's.
+// network is "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6" or "unix". The host of
+// an address is an IP address; empty and "localhost" are the sandbox's loopback.
+// A unix address is a path that is resolved in the sandbox's root, or "@name".
+// The Conn is the caller's to close.
+func (s *Sandbox) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	b, err := s.core.open(ctx)
+	if err != nil {
+		return nil, s.wrap("dial", err)
+	}
+	conn, err := b.dial(ctx, network, addr)
+	return conn, s.wrap("dial", err)
+}
+
+// Listen listens in the sandbox, for "tcp", "tcp4", "tcp6" and "unix", where
+// its commands can connect. Addresses are as for Dial; the host "0.0.0.0" or "::"
+// is every address of the sandbox, port 0 a free one. Close closes the Listener.
+func (s *Sandbox) Listen(ctx context.Context, network, addr string) (net.Listener, error) {
+	b, err := s.core.open(ctx)
+	if err != nil {
+		return nil, s.wrap("listen", err)
+	}
+	l, err := b.listen(ctx, network, addr)
+	return l, s.wrap("listen", err)
+}
+
+// Name returns the sandbox's name, empty as long as one has still to be made up.
+func (s *Sandbox) Name() string { return s.core.name() }
+
+// Limits returns the limits of the sandbox.
+func (s *Sandbox) Limits() Limits { return s.core.opts.Limits }
+
+// Close kills what runs in the sandbox, waits for its end and takes the sandbox
+// down. Calls in flight end with os.ErrClosed, and so does every later one but
+// Close, which returns nil.
+func (s *Sandbox) Close() error {
+	err := s.core.shutdown()
+	runtime.KeepAlive(s)
+	return s.wrap("close", err)
+}
+
+func (s *Sandbox) wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return describe(op, s.core.name(), err)
+}
+
+func (s *Sandbox) wrapLocked(op string, err error) error {
+	return describe(op, s.core.opts.Name, err)
+}
+
+func (c *core) name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.box != nil {
+		return c.box.name
+	}
+	return c.opts.Name
+}
+
+// open returns the box, once somebody has built it.
+func (c *core) open(ctx context.Context) (*box, error) {
+	for {
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, os.ErrClosed
+		}
+		if c.box != nil {
+			defer c.mu.Unlock()
+			return c.box, nil
+		}
+		b := c.join(ctx)
+		c.mu.Unlock()
+		box, err, again := c.await(ctx, b)
+		if !again {
+			return box, err
+		}
+	}
+}
+
+// join returns the attempt in progress, a new one if there is none.
+func (c *core) join(ctx context.Context) *building {
+	if b := c.building; b != nil {
+		b.waiters++
+		return b
+	}
+	b := &building{done: make(chan struct{}), waiters: 1}
+	// The values of the first caller's context, but not its end.
+	buildCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(c.closing, cancel)
+	b.cancel = cancel
+	c.building = b
+	go func() { // ends with the attempt, which honours its context
+		box, err := newBox(buildCtx, &c.opts)
+		stop()
+		cancel()
+		c.built(b, box, err)
+	}()
+	return b
+}
+
+func (c *core) built(b *building, box *box, err error) {
+	c.mu.Lock()
+	c.building = nil
+	closed := c.closed
+	if err == nil && !closed {
+		c.box = box
+	}
+	c.mu.Unlock()
+	b.box, b.err = box, err
+	if closed {
+		b.box, b.err = nil, os.ErrClosed
+		if err == nil {
+			b.err = errors.Join(os.ErrClosed, box.close())
+		}
+	}
+	close(b.done)
+}
+
+// await waits for an attempt. The last caller to leave it cancels it; one who
+// joined an attempt that was cancelled tries again.
+func (c *core) await(ctx context.Context, b *building) (_ *box, err error, again bool) {
+	select {
+	case <-b.done:
+		if errors.Is(b.err, context.Canceled) && ctx.Err() == nil && c.closing.Err() == nil {
+			return nil, nil, true
+		}
+		return b.box, b.err, false
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	b.waiters--
+	last := b.waiters == 0
+	c.mu.Unlock()
+	if last {
+		b.cancel()
+		<-b.done // nothing of it is left behind
+	}
+	return nil, context.Cause(ctx), false
+}
+
+// shutdown takes everything down; only the first call does.
+func (c *core) shutdown() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	b, box := c.building, c.box
+	procs := make([]*process, 0, len(c.procs))
+	for p := range c.procs {
+		procs = append(procs, p)
+	}
+	c.mu.Unlock()
+
+	c.close(os.ErrClosed)
+	for _, p := range procs {
+		p.kill(Killed, os.ErrClosed)
+	}
+	for _, p := range procs {
+		<-p.gone
+	}
+	if b != nil {
+		<-b.done
+	}
+	if box == nil {
+		return nil
+	}
+	return box.close()
+}

@@ -1,0 +1,201 @@
+package sandbox
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"reflect"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// stdio connects a command's streams with Readers and Writers, as os/exec does.
+type stdio struct {
+	files   []*os.File // the command's descriptors; nil: the null device
+	theirs  []*os.File // those of them that are closed once the command has them
+	ours    []*os.File // our ends of pipes that goroutines copy from and to
+	copies  []func() error
+	results chan error
+
+	stdin          io.WriteCloser // the ends that a Process has
+	stdout, stderr io.ReadCloser
+
+	limit int64 // bytes of output, 0 for no limit
+	wrote atomic.Int64
+	flood func() // called once when there are more
+}
+
+// newStdio makes the pipes that c needs. limit is that of Limits.Output.
+func newStdio(c *Cmd, limit int64) (*stdio, error) {
+	s := &stdio{limit: limit}
+	err := s.open(c)
+	if err != nil {
+		s.abandon()
+		return nil, err
+	}
+	s.results = make(chan error, len(s.copies))
+	return s, nil
+}
+
+func (s *stdio) open(c *Cmd) error {
+	if err := s.openStdin(c); err != nil {
+		return err
+	}
+	out, end, err := s.output(c.Stdout, c.Pipes&PipeStdout != 0)
+	if err != nil {
+		return err
+	}
+	s.stdout = end
+	errFile := out
+	if c.Stderr == nil && c.Pipes&PipeStderr == 0 || !same(c.Stdout, c.Stderr) {
+		if errFile, end, err = s.output(c.Stderr, c.Pipes&PipeStderr != 0); err != nil {
+			return err
+		}
+		s.stderr = end
+	}
+	s.files = append(s.files, out, errFile)
+	s.files = append(s.files, c.ExtraFiles...)
+	return nil
+}
+
+// same says whether two Writers are one, and must get one pipe.
+func same(a, b io.Writer) bool {
+	return a != nil && b != nil && reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
+}
+
+func (s *stdio) openStdin(c *Cmd) error {
+	if c.Pipes&PipeStdin == 0 {
+		if f, ok := c.Stdin.(*os.File); ok || c.Stdin == nil {
+			s.files = append(s.files, f)
+			return nil
+		}
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	s.files = append(s.files, r)
+	s.theirs = append(s.theirs, r)
+	if c.Pipes&PipeStdin != 0 {
+		s.stdin = w
+		return nil
+	}
+	s.ours = append(s.ours, w)
+	s.copies = append(s.copies, func() error {
+		_, err := io.Copy(w, c.Stdin)
+		// A command need not read all that it is given.
+		if errors.Is(err, syscall.EPIPE) {
+			err = nil
+		}
+		return errors.Join(err, ignoreClosed(w.Close()))
+	})
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// output makes what the command writes to: nothing, the caller's file, or a
+// pipe whose other end is the Process's or copied to the Writer.
+func (s *stdio) output(w io.Writer, pipe bool) (file *os.File, end io.ReadCloser, err error) {
+	if !pipe {
+		if w == nil {
+			return nil, nil, nil
+		}
+		if f, ok := w.(*os.File); ok && s.limit == 0 {
+			return f, nil, nil
+		}
+	}
+	r, pw, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.theirs = append(s.theirs, pw)
+	if pipe {
+		return pw, r, nil
+	}
+	s.ours = append(s.ours, r)
+	s.copies = append(s.copies, func() error {
+		_, err := io.Copy(s.counted(w), r)
+		return errors.Join(err, ignoreClosed(r.Close()))
+	})
+	return pw, nil, nil
+}
+
+// counted passes on as many bytes as the limit allows, over all streams.
+func (s *stdio) counted(w io.Writer) io.Writer {
+	if s.limit == 0 {
+		return w
+	}
+	return writerFunc(func(b []byte) (int, error) {
+		over := s.wrote.Add(int64(len(b))) - s.limit
+		if over <= 0 {
+			return w.Write(b)
+		}
+		s.flood()
+		if keep := int64(len(b)) - over; keep > 0 {
+			if n, err := w.Write(b[:keep]); err != nil {
+				return n, err
+			}
+		}
+		return len(b), nil
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// started closes the command's ends and begins to copy. flood is called when
+// the output exceeds its limit.
+func (s *stdio) started(flood func()) {
+	s.flood = flood
+	closeAll(s.theirs)
+	for _, f := range s.copies {
+		go func() { s.results <- f() }() // ends with its stream, or when finish closes our end
+	}
+}
+
+// finish waits for the copies after the command has ended.
+func (s *stdio) finish(delay time.Duration) error {
+	var late <-chan time.Time
+	if delay > 0 {
+		t := time.NewTimer(delay)
+		defer t.Stop()
+		late = t.C
+	}
+	var errs []error
+	for range s.copies {
+		select {
+		case err := <-s.results:
+			errs = append(errs, err)
+		case <-late:
+			closeAll(s.ours)
+			return errors.Join(append(errs, exec.ErrWaitDelay)...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// abandon closes everything of a command that was not started.
+func (s *stdio) abandon() {
+	closeAll(s.theirs)
+	closeAll(s.ours)
+	for _, c := range []io.Closer{s.stdin, s.stdout, s.stderr} {
+		if f, ok := c.(*os.File); ok && f != nil {
+			f.Close()
+		}
+	}
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}

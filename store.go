@@ -1,0 +1,147 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/seed-5a9fb6e0/sandbox/cgroup"
+	"github.com/seed-5a9fb6e0/sandbox/image"
+	"github.com/seed-5a9fb6e0/sandbox/internal/store"
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
+)
+
+// A Store is a directory that keeps images, and the records of live sandboxes,
+// which are on tmpfs. Any number of programs may use one at the same time. All
+// methods may be called concurrently.
+type Store struct {
+	state  *store.Store
+	images *image.Store
+	users  *userPool
+
+	groupsMu   sync.Mutex
+	groups     *cgroup.Tree // nil where this user can have none
+	noTree     error        // why
+	groupUsers int          // sandboxes that live
+}
+
+// Open opens the store in a directory, which is made if it is not there; ""
+// is the default store, /var/lib/sandbox for root, $XDG_DATA_HOME/sandbox or
+// ~/.local/share/sandbox for a user. It cleans up after programs that died
+// with sandboxes in it (see Recover).
+func Open(dir string) (*Store, error) {
+	s, err := open(dir)
+	if err != nil {
+		return nil, &Error{Op: "open store", Path: dir, Err: err}
+	}
+	return s, nil
+}
+
+func open(dir string) (*Store, error) {
+	state, err := store.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{state: state, users: newUserPool()}
+	if s.images, err = image.Open(state.Dir()); err == nil {
+		s.groups, s.noTree = s.openTree()
+		if errors.Is(s.noTree, errors.ErrUnsupported) || errors.Is(s.noTree, fs.ErrPermission) {
+			s.groups = nil // limits that need it say so
+		} else {
+			err = s.noTree
+		}
+	}
+	if err == nil {
+		err = s.Recover(context.Background())
+	}
+	if err != nil {
+		state.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// defaultStore is opened by the first sandbox that names no other, and then
+// stays for as long as the program.
+var defaultStore struct {
+	mu sync.Mutex
+	s  *Store
+}
+
+func (o *Options) store() (*Store, error) {
+	if o.Store != nil {
+		return o.Store, nil
+	}
+	d := &defaultStore
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.s == nil {
+		s, err := Open("")
+		if err != nil {
+			return nil, err
+		}
+		d.s = s
+	}
+	return d.s, nil
+}
+
+// Info is what the store's records say of a live sandbox.
+type Info struct {
+	Name    string
+	Labels  map[string]string
+	Created time.Time
+	// Alive: the program that made it runs. Else Recover removes what is left.
+	Alive bool
+}
+
+// Sandboxes lists the live sandboxes of all programs that use the store.
+// Records that can't be read are left out, and joined in the error.
+func (s *Store) Sandboxes(context.Context) ([]Info, error) {
+	records, err := s.state.List()
+	var all []Info
+	for _, r := range records {
+		alive, aerr := s.state.Alive(r.Owner)
+		err = errors.Join(err, aerr)
+		all = append(all, Info{Name: r.Name, Labels: maps.Clone(r.Labels), Created: r.Created, Alive: alive})
+	}
+	return all, err
+}
+
+// Images returns the store's images, to pull, list and remove.
+func (s *Store) Images() *image.Store { return s.images }
+
+// Recover removes what programs left in the store and in the kernel that died
+// before they closed their sandboxes. What belongs to living programs is not
+// touched, nor is a record that can't be read: it is joined in the error.
+func (s *Store) Recover(ctx context.Context) error { return s.state.Recover(ctx, recoverRecord) }
+
+func recoverRecord(ctx context.Context, r store.Record) error {
+	var errs []error
+	if r.Cgroup != "" {
+		errs = append(errs, cgroup.Recover(ctx, "", r.Cgroup))
+	}
+	if r.Upper != "" {
+		errs = append(errs, rootfs.Remove(ctx, r.Upper))
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends the use of the store by this program. Its sandboxes must have been
+// closed before.
+func (s *Store) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var errs []error
+	if s.groups != nil {
+		errs = append(errs, s.groups.Close(ctx))
+	}
+	s.users.close()
+	errs = append(errs, s.state.Close())
+	return errors.Join(errs...)
+}
+
+// closeTimeout bounds what waits for the kernel while something is closed.
+const closeTimeout = 30 * time.Second

@@ -1,0 +1,139 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/store"
+	"github.com/seed-5a9fb6e0/sandbox/internal/world"
+)
+
+// A userNS is the user namespace of one sandbox, with its ids.
+type userNS struct {
+	file  *os.File
+	ids   world.IDMap
+	block *store.Block // root: ids that no other live sandbox has
+}
+
+// userPool makes the user namespaces of a store's sandboxes.
+type userPool struct{}
+
+func newUserPool() *userPool { return &userPool{} }
+
+func (*userPool) close() {}
+
+// take returns a new user namespace: as root over a block of its own, as a user
+// over the subordinate ids that he has, else over his own id alone, which is
+// then that of user.
+func (*userPool) take(ctx context.Context, s *Store, user string) (_ *userNS, err error) {
+	u := &userNS{}
+	defer func() {
+		if err != nil {
+			u.release()
+		}
+	}()
+	switch {
+	case os.Geteuid() == 0:
+		if u.block, err = s.state.Block(ctx); err != nil {
+			return nil, err
+		}
+		r := []world.Range{{Inside: 0, Outside: int(u.block.Base()), Count: store.BlockSize}}
+		u.ids = world.IDMap{UIDs: r, GIDs: r}
+	case world.HaveMapHelpers():
+		if u.ids, err = subordinate(); err != nil {
+			return nil, err
+		}
+	}
+	if u.ids.UIDs == nil {
+		u.ids = single(user)
+	}
+	u.file, err = world.NewUserNS(ctx, u.ids)
+	return u, err
+}
+
+// subordinate maps root onto the caller and the ids above onto those that he may
+// use besides (subuid(5)); nothing if he has none.
+func subordinate() (m world.IDMap, err error) {
+	uids, gids, err := store.SubIDs(uint32(os.Geteuid()))
+	if err != nil || len(uids) == 0 || len(gids) == 0 {
+		return m, err
+	}
+	return world.IDMap{UIDs: above(os.Geteuid(), uids), GIDs: above(os.Getegid(), gids)}, nil
+}
+
+func above(own int, ranges []store.IDRange) []world.Range {
+	m := []world.Range{{Inside: 0, Outside: own, Count: 1}}
+	next := 1
+	for _, r := range ranges {
+		if len(m) < world.MaxRanges && next < 1<<30 {
+			m = append(m, world.Range{Inside: next, Outside: int(r.First), Count: int(r.Count)})
+			next += int(r.Count)
+		}
+	}
+	return m
+}
+
+// single maps one id onto the caller's own: that of user where it is a number,
+// else root.
+func single(user string) world.IDMap {
+	name, group, _ := strings.Cut(user, ":")
+	uid, _ := strconv.ParseUint(name, 10, 31)
+	gid, err := strconv.ParseUint(group, 10, 31)
+	if err != nil {
+		gid = uid
+	}
+	return world.IDMap{
+		UIDs: []world.Range{{Inside: int(uid), Outside: os.Geteuid(), Count: 1}},
+		GIDs: []world.Range{{Inside: int(gid), Outside: os.Getegid(), Count: 1}},
+	}
+}
+
+// outside says whether mounts are made from outside, with the caller's privilege.
+func (u *userNS) outside() bool { return u.block != nil }
+
+func (u *userNS) base() uint32 {
+	if u.block == nil {
+		return 0
+	}
+	return u.block.Base()
+}
+
+func (u *userNS) release() {
+	if u.file != nil {
+		u.file.Close()
+	}
+	if u.block != nil {
+		u.block.Release()
+	}
+}
+
+// check says whether the ids of a command are mapped.
+func (u *userNS) check(uid, gid int) error {
+	for _, c := range []struct {
+		what   string
+		id     int
+		ranges []world.Range
+	}{{"user", uid, u.ids.UIDs}, {"group", gid, u.ids.GIDs}} {
+		if world.Maps(c.ranges, c.id) {
+			continue
+		}
+		why := fmt.Errorf("%s id %d is not mapped in the sandbox's user namespace", c.what, c.id)
+		if u.block != nil {
+			return &FieldError{"Cmd.User", c.id, why.Error()}
+		}
+		return &world.Unsupported{What: "this user", Why: why,
+			Remedy: "subordinate ids in /etc/subuid and /etc/subgid with newuidmap and newgidmap installed, or this number as Options.User"}
+	}
+	return nil
+}
+
+// isPath says whether a file was opened with O_PATH.
+func isPath(f *os.File) bool {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_PATH != 0
+}
