@@ -88,7 +88,7 @@ func (b *box) record() error {
 		if err != nil {
 			return err
 		}
-		r.Upper = filepath.Join(dir, b.name)
+		r.Upper = filepath.Join(dir, b.store.state.Owner()+"-"+b.name)
 	}
 	if b.store.groups != nil {
 		r.Cgroup = b.store.state.Owner()

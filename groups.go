@@ -44,13 +44,3 @@ func (s *Store) releaseGroups(ctx context.Context) error {
 func (s *Store) openTree() (*cgroup.Tree, error) {
 	return cgroup.Open(cgroup.Options{Name: s.state.Owner(), Controllers: cgroup.Accounting})
 }
-
-// cgroupText names the version and the controllers of a command's cgroup.
-func (s *Store) cgroupText(p *process) string {
-	tree := s.tree()
-	controllers := cgroup.Accounting & tree.Available()
-	if p.limits.CPUs > 0 || p.box.opts.Limits.CPUs > 0 {
-		controllers |= cgroup.CPU
-	}
-	return string(tree.Mode()) + " " + controllers.String()
-}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,7 +119,41 @@ func (s *Store) Images() *image.Store { return s.images }
 // Recover removes what programs left in the store and in the kernel that died
 // before they closed their sandboxes. What belongs to living programs is not
 // touched, nor is a record that can't be read: it is joined in the error.
-func (s *Store) Recover(ctx context.Context) error { return s.state.Recover(ctx, recoverRecord) }
+func (s *Store) Recover(ctx context.Context) error {
+	return errors.Join(s.state.Recover(ctx, recoverRecord), s.sweep(ctx))
+}
+
+// sweep removes upper directories without a record: after a reboot the records,
+// which were on tmpfs, are gone.
+func (s *Store) sweep(ctx context.Context) error {
+	dir, err := s.state.Sub(store.Sandboxes)
+	if err != nil {
+		return err
+	}
+	// The directories first: a new one's record is there before it.
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	records, err := s.state.List()
+	if err != nil {
+		return nil // a record that can't be read may name any of them
+	}
+	named := map[string]bool{}
+	for _, r := range records {
+		named[r.Upper] = true
+	}
+	var errs []error
+	for _, e := range entries {
+		upper := filepath.Join(dir, e.Name())
+		owner, _, _ := strings.Cut(e.Name(), "-")
+		if alive, err := s.state.Alive(owner); alive || err != nil || named[upper] {
+			continue
+		}
+		errs = append(errs, rootfs.Remove(ctx, upper))
+	}
+	return errors.Join(errs...)
+}
 
 func recoverRecord(ctx context.Context, r store.Record) error {
 	var errs []error

@@ -23,7 +23,7 @@ func buildTrue(nested bool, argv ...string) func(*Program) {
 			in = append(in, p.Input(fd))
 		}
 		if nested {
-			p.ForkCommand(unix.CLONE_NEWPID | unix.CLONE_NEWNS, NoRef)
+			p.ForkCommand(unix.CLONE_NEWPID|unix.CLONE_NEWNS, NoRef)
 		}
 		for i, fd := range in {
 			p.Do("dup3", "", unix.SYS_DUP3, fd, i, 0)

@@ -1,0 +1,95 @@
+// Package sandbox is os/exec for containers: it runs a command in a full Linux
+// sandbox from inside a Go program.
+//
+//	out, err := sandbox.New(sandbox.Options{}).Output(ctx, sandbox.Command("sh", "-c", "echo $$; hostname"))
+//
+//	res, err := sandbox.Run(ctx, sandbox.Options{
+//		Image:  "alpine:3.20",
+//		Limits: sandbox.Limits{Memory: 64 << 20, PIDs: 32, Wall: 2 * time.Second},
+//	}, sandbox.Command("./tests"))
+//	if res.Status == sandbox.MemoryLimit { … }
+//
+// There is no daemon, no helper binary, no re-execution of the embedding
+// program, no init hook and no cgo. Root is not needed where the kernel does
+// without.
+//
+// # Model
+//
+// A Sandbox is a set of namespaces, mounts and limits. New does no work; the
+// first use builds it, once for all callers, and Close takes it down. Between
+// commands no process lives in it: it is held by descriptors.
+//
+// Every Run or Start of a Cmd makes a new process tree: the command is PID 1 of
+// its own PID namespace, with its own copy of the mount namespace, its own /proc
+// and its own cgroup. The tree ends with it, whatever its descendants do.
+// Commands may run at the same time; they share the sandbox's files, IPC objects
+// and network. Commands that must not meet get a Sandbox each.
+//
+// PID 1 is special (pid_namespaces(7)): it gets only those signals that it has a
+// handler for. abort() ends in SIGSEGV; kill(getpid(), SIGTERM), a file-size or
+// a processor-time signal does nothing to it. And it reaps nobody's children
+// but its own.
+//
+// # What the zero Options give
+//
+// The host's own /usr with what programs need of /etc, read-only, and private
+// empty /tmp, /run and /home; nothing of the host's /home, /root, /var, /run or
+// /tmp. A network namespace with only lo. User, mount, PID, UTS, IPC and cgroup
+// namespaces. Root of the sandbox is, outside, an id that nobody else has: as
+// root a block of 65,536 ids of its own, as a user the caller's id, and his
+// subordinate ids where newuidmap(1) and newgidmap(1) are installed. Of the
+// capabilities only those of Applied.Capabilities, within the user namespace;
+// no_new_privs; no further user namespaces; a minimal /dev; /proc with the OCI
+// runtimes' masks; /sys read-only. Limits are off.
+//
+// # Contracts
+//
+//   - Result and error. The Result is not nil exactly when the program was
+//     executed. (A memory limit that leaves no room for the exec counts as
+//     executed: Status MemoryLimit.) The error is not nil when the sandbox, a
+//     Reader or Writer, WaitDelay or the context failed; it wraps context.Cause.
+//     A program that ended by itself before it was killed reports its own status.
+//     A command that isn't found is an error.
+//   - Contexts. Run's bounds everything, Start's only the start, Wait's only the
+//     wait.
+//   - Limits combine. Memory, PIDs and CPUs of Options bound all commands of the
+//     sandbox together, those of Cmd each one; the tighter holds. Wall, Output,
+//     FileSize, Stack and OpenFiles of Options are the defaults of each Cmd. What
+//     can't be enforced is errors.ErrUnsupported, never ignored.
+//   - Environment: PATH, HOME and USER, then the image's, Options.Env and Cmd.Env,
+//     merged by key. Nothing comes from the embedder. Descriptors, resource
+//     limits, umask, priority, affinity and ignored signals do not, either.
+//   - Errors are *Error; validation returns all faults at once, each a
+//     *FieldError, before anything is made. Unsupported says what is missing.
+//   - Concurrency. All methods of Sandbox, Process and Store may be called
+//     concurrently. Close during Run gives Killed and os.ErrClosed.
+//   - Dial and Listen resolve addresses in the sandbox, never by the embedder's
+//     resolver. Close closes Listeners; Conns belong to the caller.
+//   - Nothing is silent: what was asked for and can't be had is an error; what was
+//     done is in Result.Applied.
+//
+// # Guarantees
+//
+// When the embedding program ends, by SIGKILL too, the kernel kills its
+// sandboxes' processes, and the next Open of the store removes what else they
+// left. One exception: a command that is PID 1 and clears its own
+// PR_SET_PDEATHSIG outlives the embedder until it ends.
+// No descriptor, signal, exit or memory of the embedder is touched by a command.
+// Close leaves nothing: no process, mount, cgroup, descriptor or file.
+//
+// # Not guaranteed, yet
+//
+// This version has no seccomp filter and no Landlock rules: the kernel's whole
+// system call surface that needs no privilege is reachable. Limits on processor
+// time, disk and I/O are to come, and so are terminals, volumes and bridges.
+// The kernel is the boundary; a bug in it is one here.
+//
+// # Privileges and kernels
+//
+// Linux 5.10 or newer, amd64 or arm64. As root: CAP_SYS_ADMIN, CAP_SETUID,
+// CAP_SETGID and CAP_CHOWN; id mapping of files needs 5.12, of overlay layers
+// 5.19. As a user: user namespaces (user.max_user_namespaces; on Ubuntu an
+// AppArmor profile), images 5.11. Limits of memory, processes and processors
+// need a cgroup: root, or a delegation. A user without subordinate ids has one
+// id in the sandbox. On other systems every use is errors.ErrUnsupported.
+package sandbox

@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package spawn works on Linux only.
+package spawn

@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package world works on Linux only.
+package world
