@@ -135,7 +135,7 @@ func (b *box) build(ctx context.Context) error {
 		ReadOnly: b.opts.ReadOnly, HostNetwork: b.opts.Network.Mode == netns.Host,
 		Hosts: hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
 	}
-	root, done, err := b.root(ctx)
+	root, done, err := b.root(ctx, &spec)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (b *box) build(ctx context.Context) error {
 }
 
 // root is what the root file system is made of; done is called once it is mounted.
-func (b *box) root(ctx context.Context) (_ world.Root, done func(), err error) {
+func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done func(), err error) {
 	lower := b.layers()
 	if lower == nil {
 		return world.HostRoot{}, func() {}, nil
@@ -161,10 +161,13 @@ func (b *box) root(ctx context.Context) (_ world.Root, done func(), err error) {
 				return nil, nil, err
 			}
 		}
-		return world.UnionRoot{Lower: o.Lower, Upper: o.Upper, Work: o.Work}, func() {}, nil
+		return world.UnionRoot{Lower: o.Lower, Upper: o.Upper, Work: o.Work}, func() {}, spec.Skeleton(o.Upper, os.Geteuid())
 	}
 	o.UserNS = b.user.file
 	if err := o.MakeUpper(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := spec.Skeleton(o.Upper, int(b.user.base())); err != nil {
 		return nil, nil, err
 	}
 	f, err := o.Open(ctx)

@@ -17,9 +17,10 @@ import (
 // of ours, which never exit. There are at most as many as programs that ever
 // ran at once, and never more than maxThreads.
 type thread struct {
-	jobs chan func(*thread)
-	self int    // the embedder's pidfd
-	sock [2]int // descriptors come back over it; [1] is the child's end
+	jobs  chan func(*thread)
+	ended chan struct{}
+	self  int    // the embedder's pidfd
+	sock  [2]int // descriptors come back over it; [1] is the child's end
 }
 
 // maxThreads bounds how many programs run at once. A program takes well under
@@ -92,7 +93,7 @@ func idleThread() (*thread, error) {
 }
 
 func newThread() (*thread, error) {
-	t := &thread{jobs: make(chan func(*thread))}
+	t := &thread{jobs: make(chan func(*thread)), ended: make(chan struct{})}
 	var err error
 	if t.self, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
 		return nil, os.NewSyscallError("pidfd_open", err)
@@ -105,9 +106,24 @@ func newThread() (*thread, error) {
 	return t, nil
 }
 
-// loop runs for as long as the process does.
+// Release ends the idle threads. The kernel then kills the commands that they
+// made: it is for tests that count what is left at their end.
+func Release() {
+	threads.mu.Lock()
+	idle := threads.idle
+	threads.idle = nil
+	threads.mu.Unlock()
+	for _, t := range idle {
+		close(t.jobs)
+		<-t.ended
+	}
+}
+
+// loop runs for as long as the process does, Release aside.
 func (t *thread) loop() {
-	runtime.LockOSThread()
+	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	defer close(t.ended)
+	defer closeAll([]int{t.self, t.sock[0], t.sock[1]})
 	for f := range t.jobs {
 		f(t)
 		threads.mu.Lock()

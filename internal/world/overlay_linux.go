@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -68,23 +69,49 @@ func joinLower(lower []string) string {
 	return strings.Join(dirs, ":")
 }
 
-// fill makes what every image may leave out.
+// Skeleton makes, in a new upper directory, what every root must have and an
+// image may leave out or have made links of: the places of mounts, and the files
+// of /etc that are the sandbox's own. owner is who root of the sandbox is outside.
+func (s *Spec) Skeleton(upper string, owner int) error {
+	for _, dir := range []string{"dev", "proc", "sys", "etc"} {
+		if err := makeOwned(filepath.Join(upper, dir), owner); err != nil {
+			return err
+		}
+	}
+	for name, data := range map[string][]byte{"hosts": s.Hosts, "resolv.conf": s.Resolv, "hostname": []byte(s.Hostname + "\n")} {
+		name = filepath.Join(upper, "etc", name)
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			return err
+		}
+		if err := own(name, owner, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func makeOwned(dir string, owner int) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return own(dir, owner, 0o755)
+}
+
+// own sets owner and mode, the latter whatever the umask.
+func own(name string, owner int, mode os.FileMode) error {
+	if err := os.Chmod(name, mode); err != nil || owner == os.Geteuid() {
+		return err
+	}
+	return os.Chown(name, owner, owner)
+}
+
+// fill makes what images may leave out and programs expect, if it can be made.
 func (UnionRoot) fill(m *mounter, _ []spawn.Ref, _ *Spec) {
-	m.mkdir("/etc", 0o755)
 	m.mkdir("/tmp", 0o1777)
 	m.mkdir("/run", 0o755)
 }
 
-// finish writes the files of /etc that are the sandbox's own. Each name is made
-// anew: an image may have put a link there.
 func (UnionRoot) finish(m *mounter, s *Spec) {
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{{"/etc/hosts", s.Hosts}, {"/etc/resolv.conf", s.Resolv}, {"/etc/hostname", []byte(s.Hostname + "\n")}} {
-		m.Try("unlink", f.name, unix.SYS_UNLINKAT, m.root, rel(f.name), 0)
-		m.file(f.name, f.data, 0o644)
-	}
 	if s.ReadOnly {
 		m.protectOnly("/", readOnly|noSuid|noDev)
 	}

@@ -1,0 +1,41 @@
+# The checks of this module. `make test` is the one that a change must pass; .ci/run runs it and the rest.
+SHELL     := /bin/bash
+GO        ?= go
+PKG       ?= ./...
+TIMEOUT   ?= 15m
+FUZZTIME  ?= 10s
+SUMMARY   ?=
+# As root the leak check compares the whole machine, so the packages run one after the other.
+JOBS      := $(if $(filter 0,$(shell id -u)),1,$(shell nproc))
+GOTEST    := $(GO) run ./internal/testenv/gotest -skips .ci/skips $(if $(SUMMARY),-summary $(SUMMARY)) -- -p $(JOBS) -timeout $(TIMEOUT)
+TOOL      := $(GO) tool -modfile=internal/tools/go.mod
+
+.PHONY: test race bench soak lint fuzz deps
+# Unit, root, ordinary-user and integration tests. As an ordinary user what needs root skips, as .ci/skips lists.
+test: deps
+	$(GOTEST) $(PKG)
+
+# The same under the race detector.
+race: deps
+	$(GOTEST) -race $(PKG)
+
+# Our figures beside those of os/exec and of the peers that are installed.
+bench: deps
+	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
+	$(GO) run ./internal/bench spawn
+
+# The long ones: TestSoak… in files with the build tag soak.
+soak: deps
+	$(GOTEST) -count=1 -timeout 2h -tags soak -run '^TestSoak' $(PKG)
+
+lint:
+	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt -w these:"; echo "$$out"; exit 1; }
+	$(GO) vet $(PKG)
+	$(TOOL) staticcheck $(PKG)
+
+# Every fuzz target for FUZZTIME.
+fuzz:
+	FUZZTIME=$(FUZZTIME) bash scripts/fuzz
+
+deps:
+	@bash scripts/deps
