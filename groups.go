@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 
 	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 )
@@ -34,11 +35,8 @@ func (s *Store) releaseGroups(ctx context.Context) error {
 		return nil
 	}
 	err := s.groups.Close(ctx)
-	if err != nil {
-		return err
-	}
 	s.groups, s.noTree = s.openTree()
-	return s.noTree
+	return errors.Join(err, s.noTree)
 }
 
 func (s *Store) openTree() (*cgroup.Tree, error) {

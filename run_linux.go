@@ -49,7 +49,7 @@ func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
 		return nil, &FieldError{"Cmd", nil, "nil"}
 	}
 	if err := cmd.validate(); err != nil {
-		return nil, err
+		return nil, errors.Join(c.opts.validate(), err)
 	}
 	b, err := c.open(ctx)
 	if err != nil {
@@ -117,11 +117,22 @@ func (p *process) launch(ctx context.Context) (err error) {
 		p.stdio.abandon()
 		return err
 	}
-	if p.child = child; child != nil {
-		p.pid = child.PID
-	}
 	p.stdio.started(func() { p.kill(OutputLimit, nil) })
+	p.runs(child)
 	return nil
+}
+
+// runs notes the child, and kills it if that was asked for meanwhile.
+func (p *process) runs(child *spawn.Process) {
+	if child == nil {
+		return // starved
+	}
+	p.kills.Lock()
+	defer p.kills.Unlock()
+	p.child, p.pid = child, child.PID
+	if p.kills.reason != Lost {
+		_ = child.Signal(syscall.SIGKILL) // ESRCH: it has ended
+	}
 }
 
 // starved says whether the memory limit left no room for an exec. The kernel
@@ -229,7 +240,7 @@ func (p *process) kill(why Status, cause error) error {
 		k.reason, k.cause = why, cause
 	}
 	if p.child == nil {
-		return nil // it is being started: start's own context kills it
+		return nil // it is being started: runs kills it
 	}
 	return p.child.Signal(syscall.SIGKILL)
 }

@@ -47,11 +47,24 @@ func New(o Options) *Sandbox {
 	c := &core{opts: o.clone(), procs: map[*process]struct{}{}}
 	c.closing, c.close = context.WithCancelCause(context.Background())
 	s := &Sandbox{core: c}
-	runtime.AddCleanup(s, func(c *core) {
-		c.opts.Logger.Warn("sandbox was dropped without Close", "sandbox", c.opts.Name)
-		go c.shutdown() // ends with the sandbox's last process
-	}, c)
+	runtime.AddCleanup(s, (*core).dropped, c)
 	return s
+}
+
+// dropped is called when nobody has the Sandbox any more.
+func (c *core) dropped() {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		return
+	}
+	c.opts.Logger.Warn("sandbox was dropped without Close", "sandbox", c.name())
+	go func() { // ends with the sandbox
+		if err := c.shutdown(); err != nil {
+			c.opts.Logger.Error("close of a dropped sandbox", "sandbox", c.name(), "error", err)
+		}
+	}()
 }
 
 // Run runs a command in a sandbox of its own: New, Run and Close.
