@@ -1,0 +1,42 @@
+// Package cgroup limits, accounts and ends process trees by Linux control groups: v1, v2 and hybrid machines behind
+// one interface, chosen by what is mounted.
+//
+//	tree, err := cgroup.Open(cgroup.Options{Name: "app-7", Controllers: cgroup.Accounting})
+//	defer tree.Close(ctx)
+//	group, err := tree.New("job", cgroup.Limits{Memory: 64 << 20, PIDs: 32, CPUs: 0.5})
+//	err = group.Add(cmd.Process.Pid)
+//	err = cmd.Wait()
+//	usage, err := group.Usage()   // CPU, memory and its peak, tasks: each says whether it was measured
+//	events, err := group.Events() // OOM kills, refused forks, throttling
+//
+// # Model
+//
+// A [Tree] is one owner's directory, PARENT/NAME in each hierarchy that is needed; nothing is made before it is. A
+// [Group] in it has the controllers that its limits and Options.Controllers need, and bounds what the groups below it
+// use together. Processes live in groups without groups below them. [Group.Leaf] hands out prepared groups for short
+// commands, [Group.Release] removes them in the background.
+//
+// A child enters best by itself, between clone and exec ([Group.Join]); [Group.Add] moves a process that runs.
+//
+// # Guarantees
+//
+// A limit that can't be enforced is an error (errors.ErrUnsupported, a *[UnsupportedError] with the remedy) and leaves
+// nothing behind. Only what the tree made is changed or removed, only processes in it are killed, and never the caller.
+// With Memory and no Swap a program can't use swap to get around it. Every goroutine of a tree ends by Tree.Close. What an owner that
+// was killed left is ended by [Recover]; a Close or Recover that was cut short is gone on with by the next.
+// memory.oom.group is never set: the kernel's group kill would take a parent that waits in vfork.
+//
+// # No guarantees
+//
+// On v1 a program with Memory and no Swap is kept from swap by memory.swappiness 0, which the kernel heeds for the
+// group's own limit; when the whole machine is short of memory up to 4 MiB of it may be swapped out beyond the limit,
+// without swap accounting (no memory.memsw files) any amount. A group without a controller
+// is not limited by it: its processes stay where they are in that hierarchy, which is their parent's group.
+// [Events].OOMKills counts kills for the limit of any group above, too. An owner whose process ended without Close
+// leaves its directories to Recover.
+//
+// # Privileges and kernels
+//
+// Root, or a directory that is delegated to the user: on v2 the default parent is looked for there, on v1 name it as
+// Options.Parent. Linux 5.10 and later; what needs more says so.
+package cgroup

@@ -1,0 +1,50 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// UnsupportedError says that something that was asked for can't be had here, and what would help. errors.Is finds
+// errors.ErrUnsupported and, where the kernel was asked, its answer (say fs.ErrPermission).
+type UnsupportedError struct {
+	What   string // "memory controller", "swap limit"
+	Remedy string // what to do about it
+	Err    error  // the kernel's answer; nil when it wasn't asked
+}
+
+// Error implements error.
+func (e *UnsupportedError) Error() string {
+	cause := "not available"
+	if e.Err != nil {
+		cause = e.Err.Error()
+	}
+	return fmt.Sprintf("cgroup %s: %s (%s)", e.What, cause, e.Remedy)
+}
+
+// Unwrap returns errors.ErrUnsupported and the kernel's answer, if any.
+func (e *UnsupportedError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{errors.ErrUnsupported}
+	}
+	return []error{errors.ErrUnsupported, e.Err}
+}
+
+// FieldError is one fault in an Options or a Limits. errors.Is finds fs.ErrInvalid.
+type FieldError struct {
+	Field  string // the Go name: "Memory"
+	Value  any    // what it was
+	Reason string // what is wrong with it
+}
+
+// Error implements error.
+func (e *FieldError) Error() string {
+	if s, ok := e.Value.(string); ok {
+		return fmt.Sprintf("%s: %q: %s", e.Field, s, e.Reason)
+	}
+	return fmt.Sprintf("%s: %v: %s", e.Field, e.Value, e.Reason)
+}
+
+// Unwrap returns fs.ErrInvalid.
+func (e *FieldError) Unwrap() error { return fs.ErrInvalid }

@@ -1,0 +1,265 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"math/bits"
+	"path"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group is a cgroup of a Tree: one directory in each hierarchy that its limits and Options.Controllers need. It holds
+// processes or groups, never both: that is v2's rule, and what works on v1 shall work there. All methods may be called
+// concurrently.
+type Group struct {
+	tree   *Tree
+	parent *Group // nil: the tree's own directory, which holds no process
+	name   string
+	rel    string      // path below hierarchy.parent
+	own    Controllers // what it was made with
+	pool   pool
+	meters meters
+
+	update sync.Mutex // one Update at a time
+
+	mu       sync.Mutex
+	made     uint32 // a bit for each hierarchy with a directory of ours
+	limits   Limits // as given
+	applied  Limits // as written: never looser than those above
+	children map[string]*Group
+	held     bool // processes were let in
+	closed   bool
+	ready    *Join // opened ahead
+}
+
+// New makes a group below g, with l for all that it will hold. Errors: fs.ErrInvalid (*FieldError), fs.ErrExist,
+// errors.ErrUnsupported (*UnsupportedError: a controller or delegation that is missing), os.ErrClosed, and EBUSY when
+// g itself holds processes. After an error nothing of it is left.
+func (g *Group) New(name string, l Limits) (*Group, error) {
+	if reason := badName(name); reason != "" {
+		return nil, &FieldError{"name", name, reason}
+	}
+	if err := g.tree.valid(l); err != nil {
+		return nil, err
+	}
+	return g.make(name, l)
+}
+
+// valid checks l with the machine at hand.
+func (t *Tree) valid(l Limits) error {
+	if err := l.Validate(); err != nil {
+		return err
+	}
+	return t.m.supported(l)
+}
+
+func (g *Group) make(name string, l Limits) (*Group, error) {
+	t := g.tree
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := &Group{tree: t, parent: g, name: name, rel: g.rel + "/" + name, own: t.m.needs(t.opts.Controllers | l.needs()),
+		limits: l, children: map[string]*Group{}}
+	c.pool.parent = c
+	if c.own == 0 {
+		return nil, &UnsupportedError{What: "group", Err: errors.New("no cgroup is mounted"), Remedy: t.m.remedy("unified")}
+	}
+	if err := g.adopt(c); err != nil {
+		return nil, err
+	}
+	k := &making{t: t}
+	err := c.build(k)
+	if err != nil {
+		k.undo()
+		g.disown(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+// needs adds to the empty set something that makes a directory: without one processes could not be found again. First
+// comes pids, by which Kill stops a fork bomb.
+func (m *machine) needs(c Controllers) Controllers {
+	for _, other := range []Controllers{PIDs, Freezer, CPUAcct, Memory, CPU, CPUSet, Unified} {
+		if c == 0 {
+			c = other & m.available()
+		}
+	}
+	return c
+}
+
+// build makes c's directories and writes its limits. Tree.mu is held.
+func (c *Group) build(k *making) error {
+	applied, err := c.effective(c.limits)
+	if err != nil {
+		return err
+	}
+	for _, h := range c.tree.m.hier {
+		if h.ctl&c.own == 0 {
+			continue
+		}
+		if err := k.ensure(c.parent, h); err != nil {
+			return err
+		}
+		if err := c.tree.m.enable(c, h, c.own); err != nil {
+			return err
+		}
+		if err := k.ensure(c, h); err != nil {
+			return err
+		}
+		if err := c.write(h, changes(c.settings(h, Limits{}), c.settings(h, applied))); err != nil {
+			return err
+		}
+	}
+	c.applied = applied
+	return nil
+}
+
+func (g *Group) settings(h *hierarchy, l Limits) []setting { return g.tree.m.settings(h, g.own, l) }
+
+func (g *Group) write(h *hierarchy, s []setting) error {
+	for _, w := range s {
+		err := writeFile(g.dir(h)+"/"+w.file, w.value)
+		if w.file == "memory.swap.max" && errors.Is(err, unix.ENOENT) {
+			if w.value == "0" || w.value == "max" {
+				continue // A kernel without swap (CONFIG_SWAP): none can be used.
+			}
+			return &UnsupportedError{What: "swap limit", Remedy: "boot with swapaccount=1", Err: err}
+		}
+		if err != nil {
+			return denied(h, err)
+		}
+	}
+	return nil
+}
+
+// adopt enters c as a child, which a group that holds processes or is closed can't have.
+func (g *Group) adopt(c *Group) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed || g.tree.closed:
+		return errClosed("new", c.rel)
+	case g.held:
+		return pathError("new", c.rel, unix.EBUSY)
+	case g.children[c.name] != nil:
+		return pathError("new", c.rel, unix.EEXIST)
+	}
+	g.children[c.name] = c
+	return nil
+}
+
+func (g *Group) disown(c *Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.children[c.name] == c {
+		delete(g.children, c.name)
+	}
+}
+
+// Name is the path of the group in its tree, without the tree's: "box/run".
+func (g *Group) Name() string { return g.rel[min(len(g.rel), len(g.tree.opts.Name)+1):] }
+
+// Limits returns what New, Leaf or the last Update gave.
+func (g *Group) Limits() Limits {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.limits
+}
+
+func (g *Group) dir(h *hierarchy) string { return path.Join(h.parent, g.rel) }
+
+func (g *Group) isMade(h *hierarchy) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.made&(1<<h.index) != 0
+}
+
+func (g *Group) setMade(h *hierarchy, on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.made &^= 1 << h.index
+	if on {
+		g.made |= 1 << h.index
+	}
+}
+
+// in returns the hierarchy in which g has c and a directory.
+func (g *Group) in(c Controllers) *hierarchy {
+	if g.own&c == 0 {
+		return nil
+	}
+	for _, h := range g.tree.m.hier {
+		if h.ctl&c != 0 {
+			return h
+		}
+	}
+	return nil
+}
+
+// places are the directories that g has.
+func (g *Group) places() []place {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ps := make([]place, 0, bits.OnesCount32(g.made))
+	for _, h := range g.tree.m.hier {
+		if g.made&(1<<h.index) != 0 {
+			ps = append(ps, place{g.dir(h), h})
+		}
+	}
+	return ps
+}
+
+// shut closes g and what is below it to new groups and processes.
+func (g *Group) shut() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	for _, c := range g.below() {
+		c.shut()
+	}
+}
+
+// dropFiles closes the descriptors that g and what is below it hold.
+func (g *Group) dropFiles() {
+	g.mu.Lock()
+	ready := g.ready
+	g.ready = nil
+	g.mu.Unlock()
+	if ready != nil {
+		_ = ready.Close()
+	}
+	g.meters.close()
+	for _, c := range g.below() {
+		c.dropFiles()
+	}
+}
+
+// forget drops g from its parent; its directories are gone.
+func (g *Group) forget() {
+	g.mu.Lock()
+	g.made = 0
+	g.mu.Unlock()
+	if g.parent != nil {
+		g.parent.disown(g)
+	}
+}
+
+// Kill ends every process in g and below it by SIGKILL, new ones included, and returns when none is left; frozen ones
+// are thawed. It ends early with ctx. Limits are as before after it. A process that sleeps in the kernel
+// uninterruptibly, or on v1 lives in a PID namespace that isn't below ours, can keep it waiting.
+func (g *Group) Kill(ctx context.Context) error { return killAll(ctx, g.places()) }
+
+// Remove waits until no process is left in g and below it, and removes them. It ends early with ctx, and g can't be
+// used any more then either but for Kill and Remove. Of a group that is removed already it returns nil.
+func (g *Group) Remove(ctx context.Context) error {
+	g.shut()
+	g.drain()
+	g.dropFiles()
+	if err := removeAll(ctx, g.places()); err != nil {
+		return err
+	}
+	g.forget()
+	return nil
+}

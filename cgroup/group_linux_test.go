@@ -1,0 +1,374 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLazy(t *testing.T) {
+	name := unique()
+	tree := openTree(t, Options{Name: name})
+	require.Empty(t, dirs(name), "Open makes nothing")
+	g, err := tree.New("box", Limits{PIDs: 5})
+	require.NoError(t, err)
+	require.Len(t, dirs(name), 1, "only what the limit needs")
+	require.Equal(t, "box", g.Name())
+	require.Equal(t, Limits{PIDs: 5}, g.Limits())
+	require.Equal(t, "5", value(t, g, PIDs, "pids.max"))
+	require.NoError(t, tree.Close(limit(t)))
+	require.Empty(t, dirs(name))
+	require.NoError(t, tree.Close(limit(t)), "twice")
+	_, err = tree.New("box", Limits{})
+	require.ErrorIs(t, err, os.ErrClosed)
+	_, err = tree.Leaf(limit(t), Limits{})
+	require.ErrorIs(t, err, os.ErrClosed)
+}
+
+// A process of a leaf is in the leaf where that has the controller, in the group above where only that has it, and
+// where it was in all others.
+func TestJoin(t *testing.T) {
+	name := unique()
+	tree := openTree(t, Options{Name: name})
+	box, err := tree.New("box", Limits{Memory: 64 << 20})
+	require.NoError(t, err)
+	run, err := box.New("run", Limits{PIDs: 9, CPUs: 0.5})
+	require.NoError(t, err)
+	p := sleeper(t, run).Process.Pid
+	at := "/sandbox/" + name
+	require.Equal(t, at+"/box/run", cgroupOf(p, "pids"))
+	require.Equal(t, at+"/box/run", cgroupOf(p, "cpu"))
+	require.Equal(t, at+"/box", cgroupOf(p, "memory"))
+	require.Equal(t, cgroupOf(os.Getpid(), "freezer"), cgroupOf(p, "freezer"))
+}
+
+func TestAdd(t *testing.T) {
+	tree := openTree(t, Options{Controllers: Accounting | Unified})
+	g, err := tree.New("job", Limits{})
+	require.NoError(t, err)
+	c := run(t, helper(t, "spin", "20s"))
+	require.NoError(t, g.Add(c.Process.Pid))
+	for _, ctl := range []string{"memory", "pids", "cpuacct", ""} {
+		require.Contains(t, cgroupOf(c.Process.Pid, ctl), g.rel, "controller %q", ctl)
+	}
+	eventually(t, func() bool {
+		u, err := g.Usage()
+		return err == nil && u.CPU.Value > 10*time.Millisecond && u.PIDs.Value > 0
+	})
+	require.NoError(t, g.Kill(limit(t)))
+	require.True(t, killed(c))
+	for _, pid := range []int{0, -1, os.Getpid()} {
+		require.ErrorIs(t, g.Add(pid), fs.ErrInvalid)
+	}
+	require.ErrorIs(t, g.Add(1<<22+1), syscall.ESRCH)
+}
+
+// What holds processes holds no groups, on v1 as the kernel demands it on v2.
+func TestLeavesOnly(t *testing.T) {
+	tree := openTree(t, Options{})
+	g, err := tree.New("a", Limits{})
+	require.NoError(t, err)
+	_, err = tree.New("a", Limits{})
+	require.ErrorIs(t, err, fs.ErrExist)
+	c, err := g.New("b", Limits{})
+	require.NoError(t, err)
+	_, err = g.Join()
+	require.ErrorIs(t, err, syscall.EBUSY)
+	sleeper(t, c)
+	_, err = c.New("c", Limits{})
+	require.ErrorIs(t, err, syscall.EBUSY)
+	_, err = c.Leaf(limit(t), Limits{})
+	require.ErrorIs(t, err, syscall.EBUSY)
+	for _, bad := range []string{"", "..", "x/y", "memory.max", "tasks", "a\nb"} {
+		_, err = tree.New(bad, Limits{})
+		require.ErrorIs(t, err, fs.ErrInvalid, "%q", bad)
+	}
+	_, err = tree.New("x", Limits{Memory: -1, PIDs: -1})
+	require.Equal(t, []string{"Memory", "PIDs"}, faults(err))
+}
+
+func TestMemory(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		l    Limits
+		dies bool
+	}{
+		{"control", Limits{}, false},
+		{"above", Limits{Memory: 256 << 20}, false},
+		{"below", Limits{Memory: 32 << 20}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tree := openTree(t, Options{Controllers: Accounting})
+			g, err := tree.New("g", c.l)
+			require.NoError(t, err)
+			cmd := run(t, insideHelper(t, g, "hog", "100"))
+			require.Equal(t, c.dies, killed(cmd))
+			u, err := g.Usage()
+			require.NoError(t, err)
+			e, err := g.Events()
+			require.NoError(t, err)
+			require.True(t, e.MemoryHits.Measured && e.OOMKills.Measured && u.MemoryPeak.Measured)
+			require.Equal(t, c.dies, e.OOMKills.Value > 0)
+			require.Equal(t, c.dies, e.MemoryHits.Value > 0)
+			if c.dies {
+				require.InDelta(t, c.l.Memory, u.MemoryPeak.Value, 1<<20)
+			} else {
+				require.Greater(t, u.MemoryPeak.Value, int64(100<<20))
+			}
+		})
+	}
+}
+
+// The limit of a group above ends a process of a leaf that has none.
+func TestMemoryAbove(t *testing.T) {
+	tree := openTree(t, Options{Controllers: Memory})
+	box, err := tree.New("box", Limits{Memory: 32 << 20})
+	require.NoError(t, err)
+	g, err := box.New("run", Limits{})
+	require.NoError(t, err)
+	require.True(t, killed(run(t, insideHelper(t, g, "hog", "100"))))
+	own, err := g.Events()
+	require.NoError(t, err)
+	above, err := box.Events()
+	require.NoError(t, err)
+	require.Positive(t, own.OOMKills.Value)
+	require.Zero(t, own.MemoryHits.Value, "it was not its own limit")
+	require.Positive(t, above.MemoryHits.Value)
+}
+
+const forkBomb = `f() { while :; do (sleep 0.3 & ) ; (f) & done; }; f 2>/dev/null`
+
+// belt makes a pids cgroup with raw writes, and a command line that enters it before anything else. What holds a bomb
+// must not be the code under test: with a fault in that it would take the machine. The tree is made below it, so a
+// process that joins the tree's groups or fails to is bounded either way.
+func belt(t testing.TB, most string) (parent string, enter []string) {
+	m, err := detect("")
+	require.NoError(t, err)
+	for _, h := range m.hier {
+		if h.ctl&PIDs == 0 {
+			continue
+		}
+		parent = unique()
+		dir := h.mount + "/" + parent
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		t.Cleanup(func() {
+			require.NoError(t, killAll(limit(t), []place{{dir, h}}))
+			require.NoError(t, os.Remove(dir))
+		})
+		require.NoError(t, os.WriteFile(dir+"/pids.max", []byte(most), 0))
+		return parent, []string{"-c", `echo $$ > "$0/cgroup.procs" && exec "$@"`, dir}
+	}
+	t.Fatal("no pids controller")
+	return "", nil
+}
+
+func TestForkBomb(t *testing.T) {
+	for name, own := range map[string]Controllers{"with pids": PIDs, "freezer only": Freezer, "memory only": Memory, "unified": Unified} {
+		t.Run(name, func(t *testing.T) {
+			parent, enter := belt(t, "100")
+			tree := openTree(t, Options{Parent: parent, Controllers: own})
+			box, err := tree.New("box", Limits{PIDs: 60})
+			require.NoError(t, err)
+			l := Limits{}
+			if own == PIDs {
+				l.PIDs = 30
+			}
+			g, err := box.New("bomb", l)
+			require.NoError(t, err)
+			c := inside(t, g, "sh", "-c", forkBomb)
+			c.Args = append(append([]string{"sh"}, enter...), c.Args...)
+			c = run(t, c)
+			eventually(t, func() bool { u, err := box.Usage(); return err == nil && u.PIDsPeak.Value >= 30 })
+			if own == PIDs {
+				eventually(t, func() bool { e, err := g.Events(); return err == nil && e.PIDsHits.Value > 0 })
+				u, err := g.Usage()
+				require.NoError(t, err)
+				require.LessOrEqual(t, u.PIDsPeak.Value, int64(30))
+			}
+			require.NoError(t, g.Kill(limit(t)))
+			if own == PIDs {
+				require.Equal(t, "30", value(t, g, PIDs, "pids.max"), "the limit is back after Kill")
+			}
+			_ = c.Wait() // where forks were refused the shell may have ended before
+			left, err := members(box.places())
+			require.NoError(t, err)
+			require.Empty(t, left)
+			require.NoError(t, g.Remove(limit(t)))
+		})
+	}
+}
+
+func TestKillFrozen(t *testing.T) {
+	tree := openTree(t, Options{Controllers: Freezer})
+	g, err := tree.New("g", Limits{})
+	require.NoError(t, err)
+	c := sleeper(t, g)
+	require.NoError(t, writeFile(g.dir(g.in(Freezer))+"/freezer.state", "FROZEN"))
+	require.NoError(t, g.Kill(limit(t)))
+	require.True(t, killed(c))
+}
+
+func TestCPUs(t *testing.T) {
+	tree := openTree(t, Options{Controllers: Accounting})
+	g, err := tree.New("g", Limits{CPUs: 0.2})
+	require.NoError(t, err)
+	start := time.Now()
+	c := run(t, insideHelper(t, g, "spin", "1s"))
+	require.NoError(t, c.Wait())
+	u, err := g.Usage()
+	require.NoError(t, err)
+	e, err := g.Events()
+	require.NoError(t, err)
+	require.True(t, u.CPU.Measured && u.User.Measured && u.System.Measured)
+	require.Equal(t, u.CPU.Value, u.User.Value+u.System.Value)
+	require.Less(t, u.CPU.Value, time.Since(start)*4/10)
+	rusage := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+	require.InDelta(t, rusage.Seconds(), u.CPU.Value.Seconds(), 0.05)
+	require.Positive(t, e.Throttled.Value)
+	require.Positive(t, e.ThrottledTime.Value)
+}
+
+func TestUnmeasured(t *testing.T) {
+	tree := openTree(t, Options{})
+	g, err := tree.New("g", Limits{PIDs: 3})
+	require.NoError(t, err)
+	u, err := g.Usage()
+	require.NoError(t, err)
+	require.Equal(t, Usage{PIDs: Figure[int64]{0, true}, PIDsPeak: Figure[int64]{0, true}}, u)
+	e, err := g.Events()
+	require.NoError(t, err)
+	require.Equal(t, Events{PIDsHits: Figure[int64]{0, true}}, e)
+	require.NoError(t, g.Remove(limit(t)))
+	_, err = g.Usage()
+	require.ErrorIs(t, err, os.ErrClosed)
+	_, err = g.Events()
+	require.ErrorIs(t, err, os.ErrClosed)
+	_, err = g.Join()
+	require.ErrorIs(t, err, os.ErrClosed)
+	require.ErrorIs(t, g.Add(1<<22), os.ErrClosed)
+	require.ErrorIs(t, g.Update(Limits{PIDs: 1}), os.ErrClosed)
+	require.NoError(t, g.Remove(limit(t)), "twice")
+}
+
+func TestUpdate(t *testing.T) {
+	tree := openTree(t, Options{Controllers: Memory | PIDs | CPU})
+	box, err := tree.New("box", Limits{CPUs: 1})
+	require.NoError(t, err)
+	g, err := box.New("g", Limits{Memory: 64 << 20, CPUs: 4})
+	require.NoError(t, err)
+	files := func() string {
+		return value(t, g, Memory, "memory.limit_in_bytes") + " " + value(t, g, Memory, "memory.memsw.limit_in_bytes") + " " +
+			value(t, g, PIDs, "pids.max") + " " + value(t, g, CPU, "cpu.cfs_quota_us")
+	}
+	require.Equal(t, "67108864 71303168 max 100000", files(), "no looser than above")
+	for _, c := range []struct {
+		name string
+		l    Limits
+		want string
+	}{
+		{"up", Limits{Memory: 128 << 20, PIDs: 7, CPUs: 0.5}, "134217728 138412032 7 50000"},
+		{"down with swap", Limits{Memory: 32 << 20, Swap: 1 << 20, PIDs: 8}, "33554432 34603008 8 -1"},
+		{"free swap", Limits{Memory: 32 << 20, Swap: Unlimited}, "33554432 9223372036854771712 max -1"},
+		{"none", Limits{}, "9223372036854771712 9223372036854771712 max -1"},
+		{"back", Limits{Memory: 64 << 20, CPUs: 4}, "67108864 71303168 max 100000"},
+	} {
+		require.NoError(t, g.Update(c.l), c.name)
+		require.Equal(t, c.want, files(), c.name)
+		require.Equal(t, c.l, g.Limits(), c.name)
+	}
+	for _, cpus := range []float64{0.25, 0, 3, 1} { // the group below follows
+		require.NoError(t, box.Update(Limits{CPUs: cpus}))
+		want := min(cpus, 4)
+		if cpus == 0 {
+			want = 4
+		}
+		require.Equal(t, fmt.Sprint(quota(want)), value(t, g, CPU, "cpu.cfs_quota_us"))
+	}
+	require.ErrorIs(t, g.Update(Limits{PIDs: -1}), fs.ErrInvalid)
+	var e *UnsupportedError
+	require.ErrorAs(t, g.Update(Limits{CPUSet: "0"}), &e)
+	require.Equal(t, "cpuset controller", e.What)
+	require.Equal(t, Limits{Memory: 64 << 20, CPUs: 4}, g.Limits())
+}
+
+func TestUpdateBelowUse(t *testing.T) {
+	tree := openTree(t, Options{Controllers: PIDs})
+	g, err := tree.New("g", Limits{Memory: 256 << 20})
+	require.NoError(t, err)
+	c := insideHelper(t, g, "hold", "60")
+	run(t, c)
+	eventually(t, func() bool { u, err := g.Usage(); return err == nil && u.Memory.Value > 60<<20 })
+	err = g.Update(Limits{Memory: 8 << 20, PIDs: 3})
+	require.ErrorIs(t, err, syscall.EBUSY)
+	// Here the first of the writes works, and has to be taken back.
+	require.ErrorIs(t, g.Update(Limits{Memory: 8 << 20, Swap: 1 << 30}), syscall.EBUSY)
+	require.Equal(t, Limits{Memory: 256 << 20}, g.Limits())
+	require.Equal(t, "268435456", value(t, g, Memory, "memory.limit_in_bytes"))
+	require.Equal(t, "272629760", value(t, g, Memory, "memory.memsw.limit_in_bytes"))
+	require.Equal(t, "max", value(t, g, PIDs, "pids.max"))
+}
+
+func TestCPUSetGroups(t *testing.T) {
+	tree := openTree(t, Options{Controllers: CPUSet})
+	box, err := tree.New("box", Limits{CPUSet: "1"})
+	require.NoError(t, err)
+	g, err := box.New("g", Limits{})
+	require.NoError(t, err)
+	c := sleeper(t, g)
+	allowed := func() string {
+		_, s, _ := strings.Cut(slurp(fmt.Sprintf("/proc/%d/status", c.Process.Pid)), "Cpus_allowed_list:\t")
+		s, _, _ = strings.Cut(s, "\n")
+		return s
+	}
+	require.Equal(t, "1", allowed())
+	require.NoError(t, box.Update(Limits{CPUSet: "0"}), "with a process in it")
+	require.Equal(t, "0", allowed())
+	require.NoError(t, box.Update(Limits{}))
+	require.Equal(t, "0-1", allowed())
+	require.NoError(t, box.Update(Limits{CPUSet: "0"}))
+	for name, set := range map[string]string{"absent": "0,500", "disjoint": "1"} {
+		_, err = box.New(name, Limits{CPUSet: set})
+		require.ErrorIs(t, err, fs.ErrInvalid, name)
+		require.Empty(t, dirs(name))
+	}
+	partly, err := box.New("partly", Limits{CPUSet: "0-1", PIDs: 5})
+	require.NoError(t, err)
+	require.ErrorIs(t, partly.Update(Limits{CPUSet: "1", PIDs: 9}), fs.ErrInvalid)
+	require.Equal(t, "5", value(t, partly, PIDs, "pids.max"), "all or nothing")
+	require.Equal(t, "0", value(t, partly, CPUSet, "cpuset.cpus"))
+	require.Equal(t, "0-1", partly.Limits().CPUSet)
+}
+
+func TestContextEnds(t *testing.T) {
+	tree := openTree(t, Options{})
+	g, err := tree.New("g", Limits{})
+	require.NoError(t, err)
+	c := sleeper(t, g)
+	cause := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 30*time.Millisecond, cause)
+	defer cancel()
+	require.ErrorIs(t, g.Remove(ctx), cause)
+	require.NoError(t, c.Process.Signal(syscall.Signal(0)), "Remove kills nobody")
+	_, err = tree.Leaf(ctx, Limits{})
+	require.ErrorIs(t, err, cause)
+	require.NoError(t, g.Kill(limit(t)))
+	require.NoError(t, g.Remove(limit(t)))
+	require.True(t, killed(c))
+	ended, stop := context.WithCancel(context.Background())
+	stop()
+	g, err = tree.New("g", Limits{})
+	require.NoError(t, err)
+	c = sleeper(t, g)
+	for err = context.Canceled; err != nil; { // each call goes on where the last one stopped
+		err = tree.Close(ended)
+	}
+	require.True(t, killed(c))
+}

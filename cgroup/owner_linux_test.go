@@ -1,0 +1,231 @@
+package cgroup
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// owner makes a tree with processes in it and waits to be killed.
+func owner(args []string) error {
+	tree, err := Open(Options{Name: args[0], Parent: args[1], Controllers: Accounting | Unified})
+	if err != nil {
+		return err
+	}
+	var pids []string
+	for _, name := range []string{"a", "b"} {
+		g, err := tree.New(name, Limits{PIDs: 9})
+		if err != nil {
+			return err
+		}
+		c := exec.Command("sleep", "1000")
+		if err := c.Start(); err != nil {
+			return err
+		}
+		if err := g.Add(c.Process.Pid); err != nil {
+			return err
+		}
+		pids = append(pids, strconv.Itoa(c.Process.Pid))
+	}
+	fmt.Println(strings.Join(pids, " "))
+	select {}
+}
+
+func TestRecover(t *testing.T) {
+	for _, parent := range []string{"", unique() + "/deep"} {
+		name := unique()
+		if top, _, ok := strings.Cut(parent, "/"); ok {
+			t.Cleanup(func() { // a parent that was named stays
+				for _, d := range dirs(top) {
+					require.NoError(t, walk(d, rmdir))
+				}
+			})
+		}
+		other := openTree(t, Options{Parent: parent}) // a neighbour, whom nothing may happen to
+		bystander := sleeper(t, must(other.New("g", Limits{}))(t))
+		cmd := helper(t, "owner", name, parent)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		run(t, cmd)
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err)
+		require.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		require.NotEmpty(t, dirs(name))
+		pids := strings.Fields(line)
+		require.Len(t, pids, 2)
+		for _, pid := range pids {
+			require.True(t, exists("/proc/"+pid), "it survives its owner")
+		}
+		cancelled, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = Recover(cancelled, parent, name) // cut short
+		require.NoError(t, Recover(limit(t), parent, name))
+		require.Empty(t, dirs(name))
+		for _, pid := range pids {
+			eventually(t, func() bool { return dead(pid) })
+		}
+		require.NoError(t, Recover(limit(t), parent, name), "again")
+		require.NoError(t, bystander.Process.Signal(syscall.Signal(0)))
+		require.NotEmpty(t, dirs(other.opts.Name))
+	}
+	require.ErrorIs(t, Recover(limit(t), "a/../..", ""), fs.ErrInvalid)
+}
+
+// dead tells of a process that is gone or a zombie, which nobody may reap here.
+func dead(pid string) bool {
+	_, s, _ := strings.Cut(slurp("/proc/"+pid+"/stat"), ") ")
+	return s == "" || s[0] == 'Z'
+}
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		require.NoError(t, err)
+		return v
+	}
+}
+
+// recoverOwn must not end itself.
+func recoverOwn(args []string) error {
+	err := Recover(context.Background(), "", args[0])
+	if !errors.Is(err, errOwn) {
+		return fmt.Errorf("it lives, but: %w", err)
+	}
+	fmt.Println("refused")
+	return nil
+}
+
+func TestRecoverOwn(t *testing.T) {
+	for _, c := range []Controllers{PIDs, Unified} {
+		tree := openTree(t, Options{Controllers: c})
+		g, err := tree.New("g", Limits{})
+		require.NoError(t, err)
+		require.Equal(t, "refused", output(t, insideHelper(t, g, "recover", tree.opts.Name)))
+	}
+}
+
+// makeGroup tries to have a group with the limits that its arguments name, and says how it went.
+func makeGroup(args []string) error {
+	if dir := os.Getenv("CGROUP_TEST_COVER"); dir != "" {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			return err
+		}
+	}
+	for _, dir := range strings.Fields(os.Getenv("CGROUP_TEST_UMOUNT")) {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			return err
+		}
+	}
+	if dir := os.Getenv("CGROUP_TEST_READONLY"); dir != "" {
+		if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""); err != nil {
+			return err
+		}
+	}
+	o, l := Options{Name: args[0]}, Limits{PIDs: 5}
+	if args[1] == "memory" {
+		l.Memory = 1 << 20
+	}
+	if args[1] == "unified" {
+		o.Controllers, l = Unified, Limits{}
+	}
+	tree, err := Open(o)
+	if err != nil {
+		return err
+	}
+	g, err := tree.New("g", l)
+	if err == nil {
+		fmt.Println("made", g.places()[0].dir)
+		return tree.Close(context.Background())
+	}
+	if left := dirs(args[0]); len(left) > 0 {
+		return fmt.Errorf("%w, but it left %q", err, left)
+	}
+	var e *UnsupportedError
+	fmt.Printf("%v unsupported=%v permission=%v\n", err, errors.Is(err, errors.ErrUnsupported) && errors.As(err, &e), errors.Is(err, fs.ErrPermission))
+	return tree.Close(context.Background())
+}
+
+// asUser runs a copy of the test binary, which other users may not reach, as nobody.
+func asUser(t testing.TB, c *exec.Cmd) *exec.Cmd {
+	dir, err := os.MkdirTemp("", "cgroup-test")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	b, err := os.ReadFile(c.Path)
+	require.NoError(t, err)
+	c.Path = dir + "/test"
+	require.NoError(t, os.WriteFile(c.Path, b, 0o755))
+	c.Dir = "/"
+	if c.SysProcAttr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	c.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+	return c
+}
+
+func TestOrdinaryUser(t *testing.T) {
+	name := unique()
+	out := output(t, asUser(t, helper(t, "group", name, "pids")))
+	require.Contains(t, out, "cgroup pids controller: mkdir")
+	require.Contains(t, out, "permission denied (run as root, or have a cgroup delegated")
+	require.Contains(t, out, "unsupported=true permission=true")
+	require.Empty(t, dirs(name))
+}
+
+// An ordinary user in a delegated v2 cgroup makes his groups there without naming a parent.
+func TestDelegated(t *testing.T) {
+	tree := openTree(t, Options{Controllers: Unified})
+	g, err := tree.New("user", Limits{})
+	require.NoError(t, err)
+	dir := g.dir(g.in(Unified))
+	for _, f := range []string{"", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"} {
+		require.NoError(t, os.Chown(dir+f, 65534, 65534))
+	}
+	j, err := g.Join()
+	require.NoError(t, err)
+	defer j.Close()
+	c := helper(t, "group", "mine", "unified")
+	c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(j.Dir.Fd())}
+	require.Equal(t, "made "+dir+"/sandbox/mine/g", output(t, asUser(t, c)))
+}
+
+func TestMissing(t *testing.T) {
+	all := []string{}
+	m, err := detect("")
+	require.NoError(t, err)
+	for _, h := range m.hier {
+		all = append(all, h.mount)
+	}
+	for _, c := range []struct{ name, umount, readonly, cover, limit, want string }{
+		{"control", "", "", "", "memory", "made "},
+		{"one", "/sys/fs/cgroup/memory", "", "", "memory", "cgroup memory controller: not mounted (mount -t cgroup -o memory"},
+		{"all", strings.Join(all, " "), "", "", "pids", "cgroup pids controller: not mounted"},
+		{"no v2", "/sys/fs/cgroup/unified", "", "", "unified", "cgroup unified controller: not mounted"},
+		// The second of two hierarchies refuses: the first is undone.
+		{"covered", "", "", "/sys/fs/cgroup/memory", "memory", "cgroup memory controller: not mounted"},
+		{"read-only", "", "/sys/fs/cgroup/pids", "", "memory", "read-only file system (run as root, or have"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			name := unique()
+			cmd := helper(t, "group", name, c.limit)
+			cmd.Env = append(cmd.Env, "CGROUP_TEST_UMOUNT="+c.umount, "CGROUP_TEST_READONLY="+c.readonly, "CGROUP_TEST_COVER="+c.cover)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+			b, err := cmd.CombinedOutput()
+			require.Contains(t, string(b), c.want, "%v", err)
+			if c.name != "control" {
+				require.NotContains(t, string(b), "unsupported=false")
+			}
+			require.Empty(t, dirs(name))
+		})
+	}
+}

@@ -1,0 +1,60 @@
+package cgroup
+
+import (
+	"fmt"
+	"time"
+)
+
+// Figure is a value that the kernel may or may not have given: a Value of 0 that is Measured really is 0.
+type Figure[T int64 | time.Duration] struct {
+	Value    T
+	Measured bool
+}
+
+// String is the value, or "unknown".
+func (f Figure[T]) String() string {
+	if !f.Measured {
+		return "unknown"
+	}
+	return fmt.Sprint(f.Value)
+}
+
+// Usage is what the processes of a group and of the groups below it have used since the group was made. A figure is
+// Measured when the group has the controller for it (Options.Controllers, or a limit that needs it).
+type Usage struct {
+	// CPU is exact, in nanoseconds (v2: microseconds). User and System add up to it; their proportion is sampled by
+	// the timer tick, as in getrusage(2).
+	CPU, User, System Figure[time.Duration]
+	// Memory and MemoryPeak are bytes with page cache and kernel memory; the peak is exact (v2: Linux 5.19), and
+	// some pages above the limit where the kernel lets a process that it has killed finish.
+	Memory, MemoryPeak Figure[int64]
+	// PIDs and PIDsPeak are numbers of tasks; the peak needs Linux 6.9.
+	PIDs, PIDsPeak Figure[int64]
+}
+
+// Events count how often limits were touched since the group was made. They are the group's own: what a limit of a
+// group above or below did is counted there, but for OOMKills.
+type Events struct {
+	// MemoryHits counts charges that ran into the limit of memory, or of memory with swap. Reclaim may have served
+	// them: a program that reads a large file touches the limit and comes to no harm.
+	MemoryHits Figure[int64]
+	// OOMKills counts processes of this very group that the OOM killer ended, for whichever limit: its own, that of
+	// a group above or the host's. Without a rise of MemoryHits it was not its own.
+	OOMKills Figure[int64]
+	// PIDsHits counts forks that were refused (v1 and Linux before 6.11: also for the limit of a group above).
+	PIDsHits Figure[int64]
+	// Throttled counts periods in which the CPU limit stopped the group, ThrottledTime for how long, summed over
+	// processors.
+	Throttled     Figure[int64]
+	ThrottledTime Figure[time.Duration]
+}
+
+// split divides the exact total by the sampled user and system times as the kernel does (cputime_adjust in
+// kernel/sched/cputime.c): what was too short to be sampled counts as user time.
+func split(total, user, system int64) (u, s time.Duration) {
+	if system == 0 {
+		return time.Duration(total), 0
+	}
+	s = time.Duration(float64(total) * (float64(system) / (float64(user) + float64(system))))
+	return time.Duration(total) - s, s
+}

@@ -1,0 +1,83 @@
+package rootfs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"path/filepath"
+
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
+)
+
+// All faults of a Mount come at once, each names its field.
+func ExampleMount_Validate() {
+	good := rootfs.Mount{Type: rootfs.Tmpfs, Target: "/out", Size: 16 << 20, Writable: true}
+	fmt.Println(good.Validate())
+	bad := rootfs.Mount{Type: rootfs.Bind, Source: "/no such directory", Target: "out", Size: 1}
+	err := bad.Validate()
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrInvalid))
+	// Output:
+	// <nil>
+	// Target: "out": not absolute
+	// Source: "/no such directory": no such file or directory
+	// Size: 1: only for a Tmpfs
+	// true true
+}
+
+// Two layers and an upper one become a directory tree. An ordinary user can't mount it from outside of a user namespace.
+func ExampleOverlay_Open() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "layers-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer rootfs.Remove(ctx, dir)
+	for layer, file := range map[string]string{"base": "hello", "app": "hello, world"} {
+		if err := os.Mkdir(filepath.Join(dir, layer), 0o755); err != nil {
+			log.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, layer, "greeting"), []byte(file), 0o644); err != nil {
+			log.Fatal(err)
+		}
+	}
+	overlay := rootfs.Overlay{
+		Lower:     []string{filepath.Join(dir, "base"), filepath.Join(dir, "app")},
+		TmpfsSize: 1 << 20,
+	}
+	var greeting []byte
+	root, err := overlay.Open(ctx)
+	switch {
+	case err == nil:
+		defer root.Close()
+		greeting, err = os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/greeting", root.Fd()))
+	case errors.Is(err, errors.ErrUnsupported) && os.Getuid() != 0:
+		// No privilege: the upper of the two layers alone
+		greeting, err = os.ReadFile(filepath.Join(dir, "app", "greeting"))
+	}
+	fmt.Println(string(greeting), err)
+	// Output: hello, world <nil>
+}
+
+// Remove deletes what any other program may have left, without following anything out of the directory.
+func ExampleRemove() {
+	dir, err := os.MkdirTemp("", "upper-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.Symlink("/etc", filepath.Join(dir, "trap")); err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	fmt.Println(rootfs.Remove(ctx, dir))
+	fmt.Println(rootfs.Remove(ctx, dir)) // it isn't there any more
+	_, err = os.Stat("/etc")
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// <nil>
+	// <nil>
+}
