@@ -25,7 +25,7 @@ type process struct {
 	limits Limits // merged with the defaults of the Options
 	stdio  *stdio
 	leaf   *cgroup.Group // nil: none
-	child  *spawn.Process
+	child  *world.Process
 	pid    int
 	began  time.Time
 
@@ -36,6 +36,9 @@ type process struct {
 		ended  bool // no signal may be sent any more
 	}
 	unstarted atomic.Bool // its memory limit was too small for an exec: there is no child
+
+	copying     context.Context // bounds the copying of the streams
+	stopCopying context.CancelCauseFunc
 
 	gone   chan struct{} // closed when the kernel has nothing left of it
 	done   chan struct{} // closed when result and err are there
@@ -48,7 +51,7 @@ func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
 	if cmd == nil {
 		return nil, &FieldError{"Cmd", nil, "nil"}
 	}
-	if err := cmd.validate(); err != nil {
+	if err := errors.Join(cmd.validate(), cmd.fits(&c.opts)); err != nil {
 		return nil, errors.Join(c.opts.validate(), err)
 	}
 	b, err := c.open(ctx)
@@ -59,12 +62,22 @@ func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
 	if !c.enter(p) {
 		return nil, os.ErrClosed
 	}
+	p.copying, p.stopCopying = context.WithCancelCause(c.closing)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(c.closing, func() { cancel(os.ErrClosed) })()
 	if err := p.launch(ctx); err != nil {
+		p.stopCopying(nil)
 		p.leave()
 		return nil, err
+	}
+	// The end of ctx may have killed what had just been executed.
+	if cause := context.Cause(ctx); cause != nil {
+		why := Canceled
+		if c.closing.Err() != nil {
+			why = Killed
+		}
+		_ = p.kill(why, cause)
 	}
 	return p, nil
 }
@@ -102,16 +115,18 @@ func (p *process) launch(ctx context.Context) (err error) {
 	if err := p.join(ctx, &w); err != nil {
 		return err
 	}
+	defer func() {
+		for _, f := range append(w.Join, w.Cgroup) {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}()
 	if p.stdio, err = newStdio(p.cmd, p.limits.Output); err != nil {
 		return err
 	}
 	w.Files = p.stdio.files
 	child, err := p.box.world.Start(ctx, w)
-	for _, f := range append(w.Join, w.Cgroup) {
-		if f != nil {
-			f.Close()
-		}
-	}
 	p.began = time.Now()
 	if err != nil && !p.starved(err) {
 		p.stdio.abandon()
@@ -123,7 +138,7 @@ func (p *process) launch(ctx context.Context) (err error) {
 }
 
 // runs notes the child, and kills it if that was asked for meanwhile.
-func (p *process) runs(child *spawn.Process) {
+func (p *process) runs(child *world.Process) {
 	if child == nil {
 		return // starved
 	}
@@ -157,8 +172,7 @@ func (p *process) starved(err error) bool {
 func (p *process) resolve(w *world.Command) error {
 	c, o := p.cmd, p.box.opts
 	conf := p.box.config()
-	user := first(c.User, o.User, conf.User)
-	a, err := p.box.lookup(user)
+	a, err := p.box.lookup(whose(c.User, o.User, conf.User))
 	if err != nil {
 		return err
 	}
@@ -181,6 +195,19 @@ func (p *process) resolve(w *world.Command) error {
 		w.Clock = &world.Clock{Monotonic: int64(k.Monotonic / time.Second), Boottime: int64(k.Boottime / time.Second)}
 	}
 	return nil
+}
+
+// whose returns the user that counts and where it was named.
+func whose(cmd, options, image string) (field, user string) {
+	switch {
+	case cmd != "":
+		return "Cmd.User", cmd
+	case options != "":
+		return "Options.User", options
+	case image != "":
+		return "Options.Image (its config's User)", image
+	}
+	return "Options.User", ""
 }
 
 // join takes a cgroup for the command.
@@ -230,6 +257,9 @@ func rlimits(l Limits) (set []world.Rlimit) {
 // kill kills the command with all its descendants, which end with their PID 1.
 // The first reason counts.
 func (p *process) kill(why Status, cause error) error {
+	if why == Canceled {
+		p.stopCopying(cause)
+	}
 	k := &p.kills
 	k.Lock()
 	defer k.Unlock()
@@ -285,7 +315,11 @@ func (p *process) supervise() {
 		err = errors.Join(err, p.child.Close())
 	}
 	p.leave()
-	p.err = errors.Join(err, p.stdio.finish(p.cmd.WaitDelay))
+	p.err = errors.Join(err, p.stdio.finish(p.copying, p.cmd.WaitDelay))
+	p.stopCopying(nil)
+	if p.stdio.cutOff() && reason != OutputLimit {
+		p.hit(OutputLimit, p.cmd.Limits.Output > 0) // found after the end, in the pipe
+	}
 }
 
 var errLost = errors.New("another wait of this program took the command's exit status")
@@ -314,13 +348,21 @@ func (p *process) judge(state spawn.State, reason Status) {
 			}
 		}
 	}
-	if reason == WallLimit || reason == OutputLimit {
-		scope := ScopeSandbox
-		if reason == WallLimit && p.cmd.Limits.Wall > 0 || reason == OutputLimit && p.cmd.Limits.Output > 0 {
-			scope = ScopeCmd
-		}
-		r.Hit = append(r.Hit, Hit{reason, scope})
+	switch reason {
+	case WallLimit:
+		p.hit(reason, p.cmd.Limits.Wall > 0)
+	case OutputLimit:
+		p.hit(reason, p.cmd.Limits.Output > 0)
 	}
+}
+
+// hit notes a limit that was touched: the command's own, or the sandbox's default.
+func (p *process) hit(s Status, own bool) {
+	scope := ScopeSandbox
+	if own {
+		scope = ScopeCmd
+	}
+	p.result.Hit = append(p.result.Hit, Hit{s, scope})
 }
 
 // hits notes what limits the command's cgroup ran into, and returns which kind

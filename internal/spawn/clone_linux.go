@@ -10,6 +10,7 @@ type header struct {
 	first uintptr   // the address of the first entry
 	stop  uintptr   // the address of the entry that stopped the program, 0 if none did
 	pidfd int32     // CLONE_PIDFD: the first child, in the embedder's table
+	child int32     // CLONE_PARENT_SETTID: its pid; 0 until it is there, and pidfd is valid
 }
 
 // cloneArgs is struct clone_args of clone3(2).

@@ -53,7 +53,7 @@ func (e *ExecError) Error() string {
 	switch {
 	case e.BadInterpreter:
 		return fmt.Sprintf("exec %q: its interpreter or dynamic loader is not there: %v", e.Path, e.Errno)
-	case e.Errno == unix.ENOENT && len(e.Paths) > 1:
+	case e.Errno == unix.ENOENT && len(e.Paths) != 1:
 		return fmt.Sprintf("exec: not found: tried %q", e.Paths)
 	}
 	return fmt.Sprintf("exec %q: %v", e.Path, e.Errno)
@@ -71,15 +71,19 @@ func (e *ExecError) Unwrap() []error {
 // execError weighs the attempts: a file that is there and could not be
 // executed says more than one that is not there (as execvp(3) has it).
 func (p *Program) execError() error {
-	best := &ExecError{}
+	best := &ExecError{Errno: unix.ENOENT}
+	missing := true
 	for i, a := range p.attempts {
 		errno := syscall.Errno(-p.Result(a.exec))
-		exists := p.Result(a.exists) == 0
+		noInterp := errno == unix.ENOENT && p.Result(a.exists) == 0
+		absent := !noInterp && (errno == unix.ENOENT || errno == unix.ENOTDIR && len(p.attempts) > 1)
 		best.Paths = append(best.Paths, a.path)
-		if i == 0 || (exists && best.Errno == unix.ENOENT && !best.BadInterpreter) {
-			best.Path, best.Errno = a.path, errno
-			best.BadInterpreter = exists && errno == unix.ENOENT
+		if i == 0 || missing && !absent {
+			best.Path, best.Errno, best.BadInterpreter, missing = a.path, errno, noInterp, absent
 		}
+	}
+	if missing {
+		best.Errno = unix.ENOENT
 	}
 	return best
 }

@@ -13,10 +13,12 @@ var hook atomic.Pointer[Hook]
 // Hook is for tests only.
 type Hook struct {
 	// PauseAt makes the program wait for ever before the call of this number,
-	// counted from 0.
+	// counted from 0; never if negative.
 	PauseAt int
 	// Calls is called with the number of calls of each program that is built.
 	Calls func(n int)
+	// NoExitInfo makes PIDFD_GET_INFO look absent, as before 6.15.
+	NoExitInfo bool
 }
 
 // SetHook installs h, nil for none.

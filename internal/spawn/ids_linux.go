@@ -37,6 +37,13 @@ func saveDumpable() (value int, restore func()) {
 	}
 }
 
+// programsInFlight counts the programs that may be changing ids now.
+func programsInFlight() int {
+	dumpable.mu.Lock()
+	defer dumpable.mu.Unlock()
+	return dumpable.users
+}
+
 // IDs are what a child runs as, as its own user namespace has them.
 type IDs struct {
 	UID, GID int

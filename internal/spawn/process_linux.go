@@ -14,8 +14,11 @@ import (
 // held and waited for by its pidfd, in Go's poller: no thread waits.
 type Process struct {
 	PID int
-	fd  *os.File
-	raw syscall.RawConn
+	// Kept are the descriptors that the program's ForkCommand was told to keep.
+	// They are the caller's to close.
+	Kept []int
+	fd   *os.File
+	raw  syscall.RawConn
 }
 
 func newProcess(pid, fd int) (*Process, error) {
@@ -74,7 +77,10 @@ func waitid(fd int) (s State, done bool, err error) {
 		}
 	}
 	if err == unix.ECHILD {
-		return stolen(fd), ended(fd), nil
+		if !ended(fd) {
+			return State{}, false, nil
+		}
+		return stolen(fd), true, nil
 	}
 	if err != nil {
 		return State{}, true, os.NewSyscallError("waitid", err)
@@ -105,13 +111,25 @@ func ended(fd int) bool {
 	return n > 0
 }
 
-// stolen asks the pidfd for a status that another wait took.
+// stolen asks the pidfd for a status that another wait took, or that the kernel
+// dropped since the embedder ignores SIGCHLD. The end of a process shows, and
+// hides it from waitid, some microseconds before its status can be had.
 func stolen(fd int) State {
-	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
-	if unix.IoctlPidfdInfo(fd, &info) != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+	if h := hook.Load(); h != nil && h.NoExitInfo {
 		return State{}
 	}
-	return State{Status: unix.WaitStatus(info.Exit_code), Known: true}
+	for {
+		gone := unix.PidfdSendSignal(fd, 0, nil, 0) == unix.ESRCH
+		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+		err := unix.IoctlPidfdInfo(fd, &info)
+		switch {
+		case err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0:
+			return State{Status: unix.WaitStatus(info.Exit_code), Known: true}
+		case gone || err != nil && err != unix.ESRCH:
+			return State{} // before 6.15
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
 }
 
 // Signal sends a signal to the process. It returns os.ErrProcessDone when that

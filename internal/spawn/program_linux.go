@@ -35,6 +35,7 @@ type Program struct {
 	free    []byte     // what is left of the last chunk
 	header  *header
 
+	starts   bool     // made by Start: ends in Exec
 	copied   bool     // descriptors are copied with the whole table, not fetched one by one
 	base     int      // inputs lie at this descriptor number and above
 	self     any      // the embedder's pidfd, in the child's table
@@ -43,6 +44,7 @@ type Program struct {
 	dumpable int      // the embedder's own PR_GET_DUMPABLE
 	nested   []*int32 // the pids of nested children, written by the kernel
 
+	atExec     Ref // has run when the command came to its exec; NoRef without one
 	attempts   []attempt
 	beforeReap func(pid int) error
 	afterExec  func() // adds what the command's parent does once it runs
@@ -73,6 +75,9 @@ func (p *Program) Zero(op, path string, nr uintptr, args ...any) Ref {
 // Branch says where the program goes on after the call that r names, by the
 // sign of its result.
 func (p *Program) Branch(r Ref, neg, zero, pos Label) {
+	if !p.valid(r) {
+		return
+	}
 	p.jumps[r] = [3]Label{neg, zero, pos}
 }
 
@@ -83,12 +88,18 @@ func (p *Program) Label() Label {
 }
 
 // Mark puts l before the next call that is added.
-func (p *Program) Mark(l Label) { p.labels[l] = len(p.entries) }
+func (p *Program) Mark(l Label) {
+	if l < 0 || int(l) >= len(p.labels) || p.labels[l] >= 0 {
+		p.misuse("Mark of label %d", l)
+		return
+	}
+	p.labels[l] = len(p.entries)
+}
 
 // Result is what the call that r names returned, a negated errno if it failed.
 // It is valid after the program ended.
 func (p *Program) Result(r Ref) int {
-	if int(r) >= len(p.results) {
+	if r < 0 || int(r) >= len(p.results) {
 		return -int(unix.ECANCELED)
 	}
 	return p.results[r]
@@ -103,6 +114,10 @@ func (p *Program) add(s step, jumps [3]Label, nr uintptr, args []any) Ref {
 
 func (p *Program) append(s step, jumps [3]Label, nr uintptr, args []any) Ref {
 	e := entry{nr: nr, ret: notRun}
+	if len(args) > len(e.args) {
+		p.misuse("%q has %d arguments", s.op, len(args))
+		args = nil
+	}
 	for i, a := range args {
 		v, ref := p.arg(a)
 		e.args[i] = v
@@ -126,12 +141,30 @@ func (p *Program) arg(a any) (v uintptr, ref bool) {
 	case uintptr:
 		return a, false
 	case Ref:
+		if !p.valid(a) {
+			return 0, false
+		}
 		return uintptr(a), true
 	case string:
 		return p.String(a), false
 	}
-	p.fail(fmt.Errorf("BUG(sandbox): argument of type %T in a syscall program", a))
+	p.misuse("argument of type %T", a)
 	return 0, false
+}
+
+// valid says whether r names a call that has been added: a later one has no
+// result yet when it is used.
+func (p *Program) valid(r Ref) bool {
+	if r < 0 || int(r) >= len(p.entries) {
+		p.misuse("no call has Ref %d", r)
+		return false
+	}
+	return true
+}
+
+// misuse notes a mistake of the program's author.
+func (p *Program) misuse(format string, args ...any) {
+	p.fail(fmt.Errorf("BUG(sandbox): syscall program: "+format, args...))
 }
 
 func (p *Program) fail(err error) {
@@ -202,8 +235,11 @@ func (p *Program) link() {
 		}
 		e.neg, e.zero, e.pos = p.distance(i, 0), p.distance(i, 1), p.distance(i, 2)
 	}
-	if p.steps[last].op != "exec" && p.steps[last].op != "exit" {
-		p.fail(fmt.Errorf("BUG(sandbox): syscall program ends in %q", p.steps[last].op))
+	if op := p.steps[last].op; op != execOp && op != exitOp {
+		p.misuse("it ends in %q", op)
+	}
+	if p.starts != (p.atExec != NoRef) {
+		p.misuse("Exec is for Start, and Start for Exec")
 	}
 	p.header.first = uintptr(unsafe.Pointer(&p.entries[0]))
 }
@@ -215,13 +251,21 @@ func (p *Program) distance(from, sign int) int32 {
 	case Next:
 		return entrySize
 	default:
-		to := p.labels[l]
+		to := -1
+		if l >= 0 && int(l) < len(p.labels) {
+			to = p.labels[l]
+		}
 		if to < 0 || to >= len(p.entries) {
-			p.fail(fmt.Errorf("BUG(sandbox): label after %q leads nowhere", p.steps[from].op))
+			p.misuse("the label after %q leads nowhere", p.steps[from].op)
 		}
 		return int32(to-from) * entrySize
 	}
 }
 
 // PathOf is the path that the step of r is about.
-func (p *Program) PathOf(r Ref) string { return p.steps[r].path }
+func (p *Program) PathOf(r Ref) string {
+	if !p.valid(r) {
+		return ""
+	}
+	return p.steps[r].path
+}

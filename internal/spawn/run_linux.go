@@ -17,13 +17,8 @@ import (
 // the program sent, which the caller owns, and the program, for its results.
 // build may be called twice.
 func Run(ctx context.Context, build func(*Program)) ([]int, *Program, error) {
-	var r run
-	err := r.do(ctx, 0, func(p *Program) { build(p); p.Exit() })
-	if err != nil {
-		closeAll(r.fds)
-		return nil, r.p, err
-	}
-	return r.fds, r.p, nil
+	r, err := do(ctx, &Program{}, func(p *Program) { build(p); p.Exit() })
+	return r.fds, r.p, err
 }
 
 // Start builds a program that ends in Exec and runs it until the command is
@@ -31,107 +26,170 @@ func Run(ctx context.Context, build func(*Program)) ([]int, *Program, error) {
 // what the program itself works with stays above them.
 // The caller must Wait for the Process and Close it.
 func Start(ctx context.Context, files int, build func(*Program)) (*Process, error) {
-	var r run
-	if err := r.do(ctx, files, build); err != nil {
-		closeAll(r.fds)
+	r, err := do(ctx, &Program{base: files, starts: true}, build)
+	if err != nil {
 		return nil, err
 	}
-	return newProcess(r.pid, r.fds[0])
+	p, err := newProcess(r.pid, r.pidfd)
+	if err != nil {
+		r.discard()
+		return nil, err
+	}
+	p.Kept = r.fds
+	return p, nil
 }
 
 // run is one execution of a program.
 type run struct {
-	p   *Program
-	pid int   // of the command
-	fds []int // that came back
-	err error
+	p     *Program
+	pid   int   // of the command, 0 if there is none
+	pidfd int   // of the command, else of the first child; -1 if there is none
+	fds   []int // that came back
+	err   error
 }
 
 // copyTables remembers that ptrace rules keep children from fetching single
 // descriptors of ours (Yama, an outer seccomp profile): they copy the table.
 var copyTables atomic.Bool
 
-func (r *run) do(ctx context.Context, base int, build func(*Program)) error {
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+// do runs a program that is made like p. With an error the run holds nothing.
+func do(ctx context.Context, p *Program, build func(*Program)) (*run, error) {
+	none := &run{p: p, pidfd: -1}
+	if ctx.Err() != nil {
+		return none, context.Cause(ctx)
 	}
-	hung := onThread(ctx, func(t *thread) {
-		r.err = r.once(ctx, t, base, build)
-		var e *Error
-		if errors.As(r.err, &e) && e.Op == fetchOp && !r.p.copied && (e.Errno == unix.EPERM || e.Errno == unix.ENOSYS) {
-			copyTables.Store(true)
-			r.err = r.once(ctx, t, base, build)
+	var r *run
+	var decided atomic.Bool // the thread is done, or the caller gave up: which was first
+	err := onThread(ctx, func(t *thread) {
+		r = t.run(ctx, p, build)
+		if !decided.CompareAndSwap(false, true) {
+			r.discard()
 		}
 	})
-	if hung != nil {
-		return hung
+	if err != nil && decided.CompareAndSwap(false, true) {
+		return none, err
 	}
-	return r.err
+	return r, r.err
 }
 
-func (r *run) once(ctx context.Context, t *thread, base int, build func(*Program)) error {
-	p := &Program{base: base, copied: copyTables.Load(), header: &header{all: ^uint64(0), pidfd: -1}}
-	*r = run{p: p}
+// run runs the program once, or once more with another way to get at descriptors.
+func (t *thread) run(ctx context.Context, like *Program, build func(*Program)) *run {
+	r := t.once(ctx, like, copyTables.Load(), build)
+	var e *Error
+	if !errors.As(r.err, &e) || e.Op != fetchOp || r.p.copied || (e.Errno != unix.EPERM && e.Errno != unix.ENOSYS) {
+		return r
+	}
+	// An embedder that is not dumpable is out of reach for its ordinary user's
+	// children. That may be for the moment only: another program that changes
+	// ids has it so for some microseconds.
+	if e.Errno == unix.ENOSYS || r.p.dumpable == 1 && programsInFlight() == 0 {
+		copyTables.Store(true)
+	}
+	return t.once(ctx, like, true, build)
+}
+
+func (t *thread) once(ctx context.Context, like *Program, copied bool, build func(*Program)) *run {
+	p := &Program{atExec: NoRef, base: like.base, starts: like.starts, copied: copied, header: &header{all: ^uint64(0), pidfd: -1}}
+	r := &run{p: p, pidfd: -1}
 	var restore func()
 	p.dumpable, restore = saveDumpable()
 	defer restore()
 	p.entries = make([]entry, 0, 64)
-	p.begin(t.self, t.sock[1])
+	p.begin(t)
 	build(p)
 	p.link()
 	if h := hook.Load(); h != nil && h.Calls != nil {
 		h.Calls(len(p.entries))
 	}
-	if p.err != nil {
-		return p.err
+	if r.err = p.err; r.err == nil {
+		r.clone(ctx, t)
 	}
-	h := p.header
-	h.args.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND
+	if r.err != nil {
+		r.discard()
+	}
+	return r
+}
+
+// clone runs the linked program.
+func (r *run) clone(ctx context.Context, t *thread) {
+	p, h := r.p, r.p.header
+	h.args.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND
 	if !p.copied {
 		h.args.flags |= unix.CLONE_FILES
 	}
 	h.args.pidfd = uint64(uintptr(unsafe.Pointer(&h.pidfd)))
+	h.args.parentTID = uint64(uintptr(unsafe.Pointer(&h.child)))
 
 	var k killer
-	defer k.watch(ctx, h)()
+	stop := k.watch(ctx, h)
 	pid := blockingClone(h)
+	killed := stop()
 	if int(pid) < 0 {
-		return &Error{Op: "clone3", Errno: syscall.Errno(-pid)}
+		// The kernel may have written a number to h.pidfd: it is not ours.
+		r.err = &Error{Op: "clone3", Errno: syscall.Errno(-pid)}
+		return
 	}
-	r.fds = t.receive()
-	err := r.settle(int(pid))
+	r.pidfd = int(h.pidfd)
+	r.err = r.settle(int(pid), killed)
+	// Not before all children are accounted for: one may have sent until then,
+	// and the next program on this thread must not get it.
+	var cut bool
+	r.fds, cut = t.receive()
 	runtime.KeepAlive(p)
-	if ctxErr := context.Cause(ctx); ctxErr != nil && err != nil && k.killed() {
-		return ctxErr
+	switch {
+	case r.err != nil && killed:
+		r.err = context.Cause(ctx)
+	case r.err == nil && cut:
+		r.err = &Error{Op: "recvmsg", Path: "descriptors", Errno: unix.EMFILE}
+	case r.err == nil && p.afterExec != nil:
+		// The command's pidfd came last (ForkCommand).
+		last := len(r.fds) - 1
+		unix.Close(r.pidfd)
+		r.pidfd, r.fds = r.fds[last], r.fds[:last]
+	case r.err == nil && !p.starts:
+		unix.Close(r.pidfd)
+		r.pidfd = -1
 	}
-	return err
+}
+
+// discard gives back what a run holds that nobody wants, a running command too.
+func (r *run) discard() {
+	if r.pid != 0 {
+		kill(r.pid)
+		reap(r.pid)
+		r.pid = 0
+	}
+	if r.pidfd >= 0 {
+		unix.Close(r.pidfd)
+		r.pidfd = -1
+	}
+	closeAll(r.fds)
+	r.fds = nil
 }
 
 // settle accounts for every child of the program: it returns once each has
-// ended or is the running command, for until then they use its memory.
-func (r *run) settle(pid int) error {
+// ended or is the running command, for until then they use its memory. killed
+// says that the first child was sent a SIGKILL: it may have come to nothing, or
+// too late, but the caller wants no command any more.
+func (r *run) settle(pid int, killed bool) error {
 	p := r.p
-	simple := len(p.nested) == 0 && len(p.attempts) > 0
 	p.collect()
-	stopped := p.stopped()
-	if simple && stopped == nil {
-		// The first child is the command itself. Take its pidfd over.
-		r.pid, r.fds = pid, []int{int(p.header.pidfd)}
-		p.header.pidfd = -1
-		return nil
+	if p.starts && p.afterExec == nil && !killed && p.executed() {
+		r.pid = pid
+	} else {
+		if p.beforeReap != nil && p.stopped() == nil && !killed {
+			r.err = p.beforeReap(pid)
+		}
+		killed = reap(pid).Signaled() || killed
+		p.collect()
 	}
-	if p.beforeReap != nil && stopped == nil {
-		r.err = p.beforeReap(pid)
-	}
-	status := reap(pid)
-	killed := status.Signaled()
 	for i, child := range p.nested {
 		n := int(atomic.LoadInt32(child))
 		if n == 0 {
 			continue
 		}
 		isCommand := p.afterExec != nil && i == len(p.nested)-1
-		if isCommand && !killed && stopped == nil {
+		if isCommand && !killed && p.executed() {
 			r.pid = n
 			continue
 		}
@@ -150,6 +208,12 @@ func (r *run) settle(pid int) error {
 		return &Error{Op: "child", Errno: unix.EINTR, Killed: true}
 	}
 	return r.err
+}
+
+// executed says whether the command was started: it came to its exec, and that
+// did not fail.
+func (p *Program) executed() bool {
+	return p.stopped() == nil && p.atExec != NoRef && p.results[p.atExec] >= 0
 }
 
 // BeforeReap has f called with the pid of the first child after that has ended
@@ -215,54 +279,52 @@ type killer struct {
 	done bool
 }
 
-// watch must be stopped, by the function that it returns, after the child has
-// ended; that closes the child's pidfd.
-func (k *killer) watch(ctx context.Context, h *header) (stop func()) {
+// watch must be stopped, by the function that it returns, before the child's
+// pidfd is closed; that says whether the child has been sent a SIGKILL.
+func (k *killer) watch(ctx context.Context, h *header) (stop func() bool) {
 	cancel := context.AfterFunc(ctx, func() {
 		for !k.try(h) {
 			time.Sleep(100 * time.Microsecond) // the clone is about to happen
 		}
 	})
-	return func() {
+	return func() bool {
 		cancel()
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.done = true
-		if h.pidfd >= 0 {
-			unix.Close(int(h.pidfd))
-		}
+		return k.sent
 	}
 }
 
+// try waits for h.child: h.pidfd is written before the descriptor is there, and
+// also when the clone fails later on.
 func (k *killer) try(h *header) (over bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.done {
 		return true
 	}
-	fd := atomic.LoadInt32(&h.pidfd)
-	if fd < 0 {
+	if atomic.LoadInt32(&h.child) == 0 {
 		return false
 	}
-	k.sent = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) == nil
+	k.sent = unix.PidfdSendSignal(int(h.pidfd), unix.SIGKILL, nil, 0) == nil
 	return true
 }
 
-func (k *killer) killed() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.sent
-}
-
-// receive takes what the program sent.
-func (t *thread) receive() (fds []int) {
+// receive takes what the program sent. cut says that a descriptor is missing:
+// the embedder has as many as it may (RLIMIT_NOFILE).
+func (t *thread) receive() (fds []int, cut bool) {
 	oob := make([]byte, unix.CmsgSpace(4*253)) // SCM_MAX_FD
 	for {
 		var b [1]byte
-		_, n, _, _, err := unix.Recvmsg(t.sock[0], b[:], oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		if err != nil {
-			return fds // EAGAIN: that was all
+		_, n, flags, _, err := unix.Recvmsg(t.sock[0], b[:], oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
 		}
+		if err != nil {
+			return fds, cut // EAGAIN: that was all
+		}
+		cut = cut || flags&unix.MSG_CTRUNC != 0
 		messages, _ := unix.ParseSocketControlMessage(oob[:n])
 		for _, m := range messages {
 			got, _ := unix.ParseUnixRights(&m)

@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"fmt"
 	"os"
 	"unsafe"
 
@@ -12,24 +11,24 @@ import (
 // that made it, has found the embedder alive since that was arranged, and has
 // a descriptor table of its own. Whatever it opens, closes or replaces from
 // here on is not in the embedder's table.
-func (p *Program) begin(self, sock int) {
-	p.pollable(self)
+func (p *Program) begin(t *thread) {
+	p.pollable(t.self)
 	p.dieWithParent()
-	p.self, p.sock = self, sock
+	p.self, p.sock = t.self, t.sock[1]
 	if p.copied {
 		return // clone without CLONE_FILES gave the child a copy
 	}
 	// Without CLOSE_RANGE_CLOEXEC the kernel copies nothing of the old table
 	// (close_range(2)): the cost does not grow with the embedder's descriptors.
 	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 0, int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
-	pidfd := p.above(p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, os.Getpid(), 0))
+	pidfd := p.Above(p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, os.Getpid(), 0))
 	p.copyTo(pidfd, p.pollable(-1))
 	p.self = pidfd
-	p.sock = p.Input(sock)
+	p.sock = p.Input(t.sock[1])
 }
 
-// above moves a descriptor out of the way of those that the command gets.
-func (p *Program) above(fd Ref) Ref {
+// Above moves a descriptor out of the way of those that the command gets.
+func (p *Program) Above(fd Ref) Ref {
 	if p.base == 0 {
 		return fd
 	}
@@ -45,7 +44,7 @@ func (p *Program) Input(fd int) Ref {
 	if p.copied {
 		return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base)
 	}
-	return p.above(p.Do(fetchOp, "", unix.SYS_PIDFD_GETFD, p.self, fd, 0))
+	return p.Above(p.Do(fetchOp, "", unix.SYS_PIDFD_GETFD, p.self, fd, 0))
 }
 
 // dieWithParent arranges that the kernel kills the child when the embedder
@@ -68,8 +67,11 @@ func (p *Program) pollable(pidfd int) *int32 {
 
 // copyTo stores the result of r, when the program runs.
 func (p *Program) copyTo(r Ref, at *int32) {
+	if !p.valid(r) {
+		return
+	}
 	if p.entries[r].out != 0 {
-		p.fail(fmt.Errorf("BUG(sandbox): the result of %q is stored twice", p.steps[r].op))
+		p.misuse("the result of %q is stored twice", p.steps[r].op)
 	}
 	p.entries[r].out = uintptr(unsafe.Pointer(at))
 }
@@ -142,10 +144,19 @@ func (p *Program) fork(args cloneArgs, cgroup Ref) *Nested {
 // that follows, up to Exec, and is the Process that Start returns. The kernel
 // writes its pidfd into the message that its parent sends to the embedder
 // once the command runs. cgroup is a cgroup v2 directory that it is born in
-// (CLONE_INTO_CGROUP, 5.7), NoRef for none.
-func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
-	control, slots := p.rights(1)
-	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&slots[0])))}, cgroup)
+// (CLONE_INTO_CGROUP, 5.7), NoRef for none. Descriptors to keep are sent with
+// the pidfd: they are the Process's.
+func (p *Program) ForkCommand(flags uint64, cgroup Ref, keep ...Ref) {
+	if p.afterExec != nil {
+		p.misuse("a second ForkCommand")
+		return
+	}
+	control, slots := p.rights(len(keep) + 1)
+	for i, fd := range keep {
+		p.copyTo(fd, &slots[i])
+	}
+	pidfd := &slots[len(keep)] // the last, as clone expects it
+	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(pidfd)))}, cgroup)
 	p.afterExec = func() {
 		p.Mark(n.join)
 		p.sendmsg(control)
@@ -156,7 +167,12 @@ func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
 // Exec ends the program: the child becomes the first of paths that can be
 // executed. Where none can, Start returns an *ExecError.
 func (p *Program) Exec(paths, argv, env []string) {
+	if p.atExec != NoRef {
+		p.misuse("a second Exec")
+		return
+	}
 	args, vars := p.Strings(argv), p.Strings(env)
+	p.atExec = p.Do("getpid", "", unix.SYS_GETPID)
 	for _, path := range paths {
 		name := p.String(path)
 		r := p.Do("execve", path, unix.SYS_EXECVE, name, args, vars)
@@ -182,8 +198,10 @@ type attempt struct {
 
 // Exit ends a child successfully.
 func (p *Program) Exit() {
-	p.Do("exit", "", unix.SYS_EXIT_GROUP, 0)
+	p.Do(exitOp, "", unix.SYS_EXIT_GROUP, 0)
 }
+
+const exitOp = "exit"
 
 // Store has the result of r put into memory as an int32 when the program runs,
 // and returns the address.

@@ -17,10 +17,16 @@ import (
 // of ours, which never exit. There are at most as many as programs that ever
 // ran at once, and never more than maxThreads.
 type thread struct {
-	jobs  chan func(*thread)
+	jobs  chan job
 	ended chan struct{}
 	self  int    // the embedder's pidfd
 	sock  [2]int // descriptors come back over it; [1] is the child's end
+}
+
+// A job is run by a thread, which then closes done and is idle again.
+type job struct {
+	run  func(*thread)
+	done chan struct{}
 }
 
 // maxThreads bounds how many programs run at once. A program takes well under
@@ -51,10 +57,7 @@ func onThread(ctx context.Context, f func(*thread)) error {
 		return err
 	}
 	done := make(chan struct{})
-	t.jobs <- func(t *thread) {
-		f(t)
-		close(done)
-	}
+	t.jobs <- job{f, done}
 	select {
 	case <-done:
 		return nil
@@ -93,7 +96,7 @@ func idleThread() (*thread, error) {
 }
 
 func newThread() (*thread, error) {
-	t := &thread{jobs: make(chan func(*thread)), ended: make(chan struct{})}
+	t := &thread{jobs: make(chan job), ended: make(chan struct{})}
 	var err error
 	if t.self, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
 		return nil, os.NewSyscallError("pidfd_open", err)
@@ -124,11 +127,12 @@ func (t *thread) loop() {
 	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 	defer close(t.ended)
 	defer closeAll([]int{t.self, t.sock[0], t.sock[1]})
-	for f := range t.jobs {
-		f(t)
+	for j := range t.jobs {
+		j.run(t)
 		threads.mu.Lock()
 		threads.idle = append(threads.idle, t)
 		threads.mu.Unlock()
 		<-threads.slots
+		close(j.done)
 	}
 }

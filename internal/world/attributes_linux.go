@@ -22,6 +22,19 @@ type Rlimit struct {
 	Soft, Hard uint64
 }
 
+// priority undoes what makes the embedder more or less important than others.
+// Before the user namespace is entered: only privilege over the whole machine
+// gives more than the embedder has (sched(7), proc_pid_oom_score_adj(5)), so
+// without it a command stays as unimportant.
+func priority(p *spawn.Program) {
+	p.Try("setpriority", "", unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 0)
+	if a := oomScoreAdj(); a != 0 {
+		path := "/proc/self/oom_score_adj"
+		fd := p.Do("open", path, unix.SYS_OPENAT, at, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		p.Try("write", path, unix.SYS_WRITE, fd, "0", 1)
+	}
+}
+
 // inherited fixes what a child would else inherit from the embedder, whatever
 // that did to itself.
 func (c *Command) inherited(p *spawn.Program) {
@@ -31,26 +44,28 @@ func (c *Command) inherited(p *spawn.Program) {
 	p.Do("prctl PR_SET_TIMERSLACK", "", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
 	// All processors: the kernel takes those that the cpuset has.
 	p.Do("sched_setaffinity", "", unix.SYS_SCHED_SETAFFINITY, 0, len(everyCPU), everyCPU)
-	// An embedder of low priority can't give more than it has.
 	p.Try("sched_setscheduler", "", unix.SYS_SCHED_SETSCHEDULER, 0, 0 /* SCHED_OTHER */, p.Words(0))
-	p.Try("setpriority", "", unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 0)
-	if a := oomScoreAdj(); a != 0 {
-		path := "/proc/self/oom_score_adj"
-		fd := p.Do("open", path, unix.SYS_OPENAT, at, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		p.Try("write", path, unix.SYS_WRITE, fd, "0", 1)
-	}
+	ownKeyring(p)
 	// CLONE_CLEAR_SIGHAND resets handlers; what the embedder ignores would stay
 	// ignored over exec (signal(7)).
-	act := p.Words(0, 0, 0, 0)
-	for sig := 1; sig <= 64; sig++ {
-		if sig != int(unix.SIGKILL) && sig != int(unix.SIGSTOP) {
-			p.Do("rt_sigaction", "", unix.SYS_RT_SIGACTION, sig, act, 0, 8)
-		}
+	for _, sig := range ignoredSignals() {
+		p.Do("rt_sigaction", sig.String(), unix.SYS_RT_SIGACTION, int(sig), p.Words(0, 0, 0, 0), 0, 8)
 	}
 	for _, l := range c.Rlimits {
 		p.Do("prlimit", rlimitNames[l.Resource], unix.SYS_PRLIMIT64, 0, l.Resource, p.Words(uintptr(l.Soft), uintptr(l.Hard)), 0)
 	}
 }
+
+// ownKeyring gives the command an empty session keyring: whoever inherits the
+// embedder's possesses the keys in it, and may read them (keyrings(7)).
+func ownKeyring(p *spawn.Program) {
+	if features.keyrings.supported() {
+		p.Do(keyringOp, "session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
+	}
+}
+
+// keyringOp fails with EDQUOT where the owner has all the keys that he may have.
+const keyringOp = "keyctl"
 
 var everyCPU = strings.Repeat("\xff", 128)
 

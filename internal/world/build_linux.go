@@ -44,6 +44,8 @@ type World struct {
 
 	mu    sync.Mutex
 	files []*os.File // nil once closed
+
+	closing sync.WaitGroup // of the mount namespaces of commands that ended
 }
 
 // The order of the files of a World, as Build's program sends them.
@@ -63,11 +65,18 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
+	dev, err := s.newDev()
+	if err != nil {
+		return nil, err
+	}
+	if dev != nil {
+		defer dev.Close()
+	}
 	user, err := dup(s.UserNS)
 	if err != nil {
 		return nil, err
 	}
-	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) { s.build(p, inputs) })
+	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) { s.build(p, inputs, dev) })
 	if err != nil {
 		user.Close()
 		return nil, outerError("a sandbox's namespaces and mounts", err)
@@ -77,6 +86,14 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 		w.files = append(w.files, os.NewFile(uintptr(fd), "namespace"))
 	}
 	return w, nil
+}
+
+// newDev makes the /dev of the World outside, nil where the caller may not.
+func (s *Spec) newDev() (*os.File, error) {
+	if os.Geteuid() != 0 || !hasCap(unix.CAP_SYS_ADMIN) || !hasCap(unix.CAP_MKNOD) {
+		return nil, nil
+	}
+	return newDev(s.Map.UIDs[0].Outside)
 }
 
 func dup(f *os.File) (*os.File, error) {
@@ -95,12 +112,10 @@ func closeFiles(files []*os.File) {
 
 // build adds the calls of a child that makes all namespaces and mounts and
 // hands them over as descriptors.
-func (s *Spec) build(p *spawn.Program, files []*os.File) {
+func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 	user := p.Input(int(s.UserNS.Fd()))
-	var inputs []spawn.Ref
-	for _, f := range files {
-		inputs = append(inputs, p.Input(int(f.Fd())))
-	}
+	inputs := inputs(p, files)
+	dev := optional(p, devFile)
 	s.namespaces(p, user)
 	m := &mounter{Program: p}
 	proc := deadProc(m)
@@ -111,7 +126,7 @@ func (s *Spec) build(p *spawn.Program, files []*os.File) {
 	// and the old one, with everything below it, is let go (pivot_root(2)).
 	p.Do("move_mount", "/", unix.SYS_MOVE_MOUNT, m.root, "", at, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
 	s.Root.fill(m, inputs, s)
-	s.device(m)
+	s.device(m, dev)
 	m.mkdir("/proc", 0o555)
 	m.attach(proc, "/proc")
 	s.sysfs(m)
@@ -130,8 +145,10 @@ func (s *Spec) namespaces(p *spawn.Program, user spawn.Ref) {
 	if !s.HostNetwork {
 		flags |= unix.CLONE_NEWNET
 	}
-	p.Do("unshare", "namespaces", unix.SYS_UNSHARE, flags)
+	// Before the namespaces are made: the mqueue file system of the IPC namespace
+	// belongs to whoever makes that.
 	p.SetIDs(s.rootIDs())
+	p.Do("unshare", "namespaces", unix.SYS_UNSHARE, flags)
 	p.Do("umask", "", unix.SYS_UMASK, 0)
 	// Nothing that is mounted outside later may appear inside, nor the other
 	// way round (mount_namespaces(7)).
@@ -204,6 +221,7 @@ func (w *World) Close() error {
 	defer w.mu.Unlock()
 	closeFiles(w.files)
 	w.files = nil
+	w.closing.Wait()
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,17 +36,51 @@ type Command struct {
 type Clock struct{ Monotonic, Boottime int64 }
 
 // Start starts c in a PID namespace and a copy of the mount namespace of its own.
-func (w *World) Start(ctx context.Context, c Command) (*spawn.Process, error) {
+func (w *World) Start(ctx context.Context, c Command) (*Process, error) {
 	files, err := w.inputs()
 	if err != nil {
 		return nil, err
 	}
 	defer closeFiles(files)
-	p, err := spawn.Start(ctx, len(c.Files), func(p *spawn.Program) { w.command(p, files, c) })
-	if err != nil {
-		return nil, outerError("a command in a sandbox", err)
+	for wait := time.Millisecond; ; wait *= 2 {
+		p, err := spawn.Start(ctx, len(c.Files), func(p *spawn.Program) { w.command(p, files, c) })
+		if err == nil {
+			return &Process{Process: p, world: w}, nil
+		}
+		// The keyrings of commands that ended count until the kernel's next grace period.
+		if !keysExhausted(err) || wait > maxKeyWait {
+			return nil, outerError("a command in a sandbox", err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-	return p, nil
+}
+
+// maxKeyWait is some ten times a grace period.
+const maxKeyWait = 256 * time.Millisecond
+
+// A Process is a command that runs in a World.
+type Process struct {
+	*spawn.Process
+	world *World
+}
+
+// Close gives back what is held of the process: its pidfd and its mount
+// namespace. The latter is taken down in the background, for the kernel waits
+// for an RCU grace period then; by holding it we keep the command's own end from
+// waiting for that. World.Close waits for what is left.
+func (p *Process) Close() error {
+	for _, fd := range p.Kept {
+		p.world.closing.Add(1)
+		go func() { // ends with the close
+			defer p.world.closing.Done()
+			unix.Close(fd)
+		}()
+	}
+	return p.Process.Close()
 }
 
 // inputs duplicates the World's files, so that a concurrent Close can't take
@@ -75,17 +110,21 @@ func (w *World) inputs() (files []*os.File, err error) {
 func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
-	cgroup := inputs(p, []*os.File{c.Cgroup})[0]
+	cgroup := optional(p, c.Cgroup)
 	kinds := []int{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWUTS, unix.CLONE_NEWIPC, unix.CLONE_NEWNET}
 	var ns []spawn.Ref
 	for _, f := range files {
 		ns = append(ns, p.Input(int(f.Fd())))
 	}
+	priority(p)
+	self := selfHandle(p)
 	for i, f := range ns {
 		// The user namespace first: it owns the others.
 		p.Do("setns", nsNames[i], unix.SYS_SETNS, f, kinds[i])
 	}
-	p.ForkCommand(unix.CLONE_NEWPID|unix.CLONE_NEWNS, cgroup)
+	p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+	mnt := ownMountNS(p, self)
+	p.ForkCommand(unix.CLONE_NEWPID, cgroup, mnt)
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}
@@ -98,8 +137,10 @@ func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
 	c.inherited(p)
 	c.descriptors(p, stdio)
 	dropBounding(p)
-	c.IDs.KeepGroups = w.spec.Map.single()
-	p.SetIDs(c.IDs)
+	if root := w.spec.rootIDs(); c.IDs.UID != root.UID || c.IDs.GID != root.GID || len(c.IDs.Groups) > 0 {
+		c.IDs.KeepGroups = root.KeepGroups
+		p.SetIDs(c.IDs)
+	}
 	// What is left of the embedder's descriptors, and of ours, is not for the
 	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
 	// The parent still needs its table: take a copy of what stays.
@@ -110,25 +151,48 @@ func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
 	p.Exec(c.Paths, c.Args, c.Env)
 }
 
+// selfHandle opens what ownMountNS needs: the World's /proc shows no process.
+func selfHandle(p *spawn.Program) spawn.Ref {
+	if features.pidfdNamespace.supported() {
+		return p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, p.Do("getpid", "", unix.SYS_GETPID), 0)
+	}
+	return p.Do("open", "/proc/self/ns", unix.SYS_OPENAT, at, "/proc/self/ns", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// ownMountNS opens the mount namespace that the child is in.
+func ownMountNS(p *spawn.Program, self spawn.Ref) spawn.Ref {
+	if features.pidfdNamespace.supported() {
+		return p.Do("ioctl PIDFD_GET_MNT_NAMESPACE", "", unix.SYS_IOCTL, self, unix.PIDFD_GET_MNT_NAMESPACE, 0)
+	}
+	return p.Do("open", "/proc/self/ns/mnt", unix.SYS_OPENAT, self, "mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
 var nsNames = []string{"user namespace", "mount namespace", "UTS namespace", "IPC namespace", "network namespace"}
 
 // inputs makes files usable by the program; a nil file has no Ref of its own.
 func inputs(p *spawn.Program, files []*os.File) (refs []spawn.Ref) {
 	for _, f := range files {
-		r := spawn.NoRef
-		if f != nil {
-			r = p.Input(int(f.Fd()))
-		}
-		refs = append(refs, r)
+		refs = append(refs, optional(p, f))
 	}
 	return refs
 }
 
+func optional(p *spawn.Program, f *os.File) spawn.Ref {
+	if f == nil {
+		return spawn.NoRef
+	}
+	return p.Input(int(f.Fd()))
+}
+
 // descriptors puts the command's files in their places.
 func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
+	null := spawn.NoRef
 	for i, f := range files {
 		if f == spawn.NoRef {
-			f = p.Do("open", "/dev/null", unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+			if null == spawn.NoRef {
+				null = p.Above(p.Do("open", "/dev/null", unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0))
+			}
+			f = null
 		}
 		p.Do("dup3", "", unix.SYS_DUP3, f, i, 0)
 	}
@@ -153,7 +217,17 @@ func (c *Command) clock(p *spawn.Program) {
 		return
 	}
 	p.Do("unshare", "time namespace", unix.SYS_UNSHARE, unix.CLONE_NEWTIME)
+	// The file is the machine's root's, out of reach from here, where the embedder
+	// is not dumpable (proc_pid(5)); os/exec with a Credential makes it so.
+	was := p.Do("prctl PR_GET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	write(p, "/proc/self/timens_offsets", c.Clock.text())
+	done := p.Label()
+	set := p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, was, 0, 0, 0)
+	p.Branch(set, spawn.Next, done, done)
+	// It was 2, which only the kernel can set: 0 is the stricter.
+	p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	p.Mark(done)
 }
 
 // LookPath lists where a command of this name may be: the name itself if it

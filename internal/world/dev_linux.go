@@ -1,39 +1,135 @@
 package world
 
-import "golang.org/x/sys/unix"
+import (
+	"fmt"
+	"maps"
+	"os"
 
-// The device files that every program expects. The nodes are the host's own,
-// bound one by one: an unprivileged user can make no others (mknod(2)).
-var deviceFiles = []string{"null", "zero", "full", "random", "urandom", "tty"}
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+)
+
+// The device files that every program expects ("Default Devices" of the OCI
+// runtime specification), with their numbers (devices.txt of the kernel).
+var deviceFiles = map[string][2]uint32{
+	"null": {1, 3}, "zero": {1, 5}, "full": {1, 7}, "random": {1, 8}, "urandom": {1, 9}, "tty": {5, 0},
+}
+
+// Its symbolic links ("Dev symbolic links" there), and where mounts go.
+var (
+	deviceLinks = map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"}
+	deviceDirs  = []string{"pts", "shm", "mqueue", ".empty"}
+)
 
 // maskDir is an empty directory of the World that hides others.
 const maskDir = "/dev/.empty"
 
-// device mounts the minimal /dev of the OCI runtime specification ("Default
-// Devices" and "Dev symbolic links").
-func (s *Spec) device(m *mounter) {
-	m.mkdir("/dev", 0o755)
-	m.attach(m.fs("tmpfs", noSuid|noExec, "mode", "0755", "size", "64k"), "/dev")
-	for _, d := range deviceFiles {
-		d = "/dev/" + d
-		m.file(d, nil, 0o666)
-		m.attach(m.Do("open_tree", d, unix.SYS_OPEN_TREE, at, d, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), d)
+// ttyGroup is the group that owns terminals in the file systems of the LSB.
+const ttyGroup = 5
+
+// newDev makes a /dev with nodes of its own, which takes root: one mount for each
+// command to copy in place of one for each node. owner is root of the sandbox.
+func newDev(owner int) (_ *os.File, err error) {
+	f, err := newTmpfs("mode", "0755", "size", "64k")
+	if err != nil {
+		return nil, err
 	}
-	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"} {
-		m.symlink(target, "/dev/"+name)
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	fd := int(f.Fd())
+	own := func(name string, mode uint32) error {
+		if mode != 0 { // not of a link; and whatever the umask made of it
+			if err := unix.Fchmodat(fd, name, mode, 0); err != nil {
+				return err
+			}
+		}
+		return unix.Fchownat(fd, name, owner, owner, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	for name, n := range deviceFiles {
+		if err := unix.Mknodat(fd, name, unix.S_IFCHR|0o666, int(unix.Mkdev(n[0], n[1]))); err != nil {
+			return nil, fmt.Errorf("mknod /dev/%s: %w", name, err)
+		}
+		if err := own(name, 0o666); err != nil {
+			return nil, fmt.Errorf("chown /dev/%s: %w", name, err)
+		}
+	}
+	for _, name := range deviceDirs {
+		if err := unix.Mkdirat(fd, name, 0o755); err != nil {
+			return nil, fmt.Errorf("mkdir /dev/%s: %w", name, err)
+		}
+		if err := own(name, 0o755); err != nil {
+			return nil, fmt.Errorf("chown /dev/%s: %w", name, err)
+		}
+	}
+	for name, target := range deviceLinks {
+		if err := unix.Symlinkat(target, fd, name); err != nil {
+			return nil, fmt.Errorf("symlink /dev/%s: %w", name, err)
+		}
+		if err := own(name, 0); err != nil {
+			return nil, fmt.Errorf("chown /dev/%s: %w", name, err)
+		}
+	}
+	return f, unix.Fchownat(fd, "", owner, owner, unix.AT_EMPTY_PATH)
+}
+
+// newTmpfs makes a detached tmpfs in the caller's own user namespace.
+func newTmpfs(options ...string) (*os.File, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("fsopen tmpfs: %w", err)
+	}
+	defer unix.Close(fs)
+	for i := 0; i+1 < len(options); i += 2 {
+		if err := unix.FsconfigSetString(fs, options[i], options[i+1]); err != nil {
+			return nil, fmt.Errorf("fsconfig tmpfs %s: %w", options[i], err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("fsconfig tmpfs: %w", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, noSuid|noExec)
+	if err != nil {
+		return nil, fmt.Errorf("fsmount tmpfs: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "tmpfs"), nil
+}
+
+// device mounts the minimal /dev: dev, or where there is none, as for a user,
+// who may make no nodes, one of links to the host's.
+func (s *Spec) device(m *mounter, dev spawn.Ref) {
+	m.mkdir("/dev", 0o755)
+	if dev == spawn.NoRef {
+		s.bindDevices(m)
+	} else {
+		m.attach(dev, "/dev")
 	}
 	options := []string{"ptmxmode", "0666", "mode", "0620"}
 	if Maps(s.Map.GIDs, ttyGroup) {
-		options = append(options, "gid", "5")
+		options = append(options, "gid", fmt.Sprint(ttyGroup))
 	}
-	m.mount("devpts", "/dev/pts", noSuid|noExec, options...)
-	m.mount("tmpfs", "/dev/shm", noSuid|noDev|noExec, "mode", "1777")
-	m.mount("mqueue", "/dev/mqueue", noSuid|noDev|noExec)
-	m.mkdir(maskDir, 0)
+	m.attach(m.fs("devpts", noSuid|noExec, options...), "/dev/pts")
+	m.attach(m.fs("tmpfs", noSuid|noDev|noExec, "mode", "1777"), "/dev/shm")
+	m.attach(m.fs("mqueue", noSuid|noDev|noExec), "/dev/mqueue")
 }
 
-// ttyGroup is the group that owns terminals in the file systems of the LSB.
-const ttyGroup = 5
+func (s *Spec) bindDevices(m *mounter) {
+	m.attach(m.fs("tmpfs", noSuid|noExec, "mode", "0755", "size", "64k"), "/dev")
+	for name := range maps.Keys(deviceFiles) {
+		d := "/dev/" + name
+		m.file(d, nil, 0o666)
+		m.attach(m.Do("open_tree", d, unix.SYS_OPEN_TREE, at, d, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), d)
+	}
+	for name, target := range deviceLinks {
+		m.symlink(target, "/dev/"+name)
+	}
+	for _, name := range deviceDirs {
+		m.mkdir("/dev/"+name, 0o755)
+	}
+}
 
 // mount makes a directory of the tree and mounts a new file system on it.
 func (m *mounter) mount(fstype, target string, attrs int, options ...string) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
 // Unsupported says that something was asked for that this machine, or this
@@ -34,12 +36,20 @@ func (e *Unsupported) Unwrap() []error { return []error{errors.ErrUnsupported, e
 // ENOSYS to clone3; a masked /proc keeps a fresh one from being mounted.
 func outerError(what string, err error) error {
 	switch {
+	case keysExhausted(err):
+		return &Unsupported{what, err, "this user has all the keys that he may have (keyrings(7)): sysctl kernel.keys.maxkeys=2000"}
 	case errors.Is(err, unix.ENOSYS) && strings.Contains(err.Error(), "clone3"):
 		return &Unsupported{what, err, "the kernel is older than 5.3, or an outer container's seccomp profile refuses clone3: run it with --security-opt seccomp=unconfined"}
 	case errors.Is(err, unix.EPERM) && filtered():
 		return &Unsupported{what, err, "an outer container's seccomp profile or missing CAP_SYS_ADMIN refuses it: run it with --security-opt seccomp=unconfined, or --privileged"}
 	}
 	return err
+}
+
+// keysExhausted says whether there was no room for a session keyring.
+func keysExhausted(err error) bool {
+	var e *spawn.Error
+	return errors.As(err, &e) && e.Op == keyringOp && e.Errno == unix.EDQUOT
 }
 
 // filtered says whether a seccomp filter lies over this process (proc(5), Seccomp).

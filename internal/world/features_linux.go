@@ -1,6 +1,7 @@
 package world
 
 import (
+	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,33 @@ func (f *feature) force(absent bool) {
 	}
 }
 
-var features = struct{ mountSetattr, lowerdirPlus *feature }{
+var features = struct{ mountSetattr, lowerdirPlus, keyrings, pidfdNamespace *feature }{
+	pidfdNamespace: &feature{
+		name: "PIDFD_GET_MNT_NAMESPACE", version: "6.11",
+		probe: func() bool {
+			pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+			if err != nil {
+				return false
+			}
+			defer unix.Close(pidfd)
+			fd, err := unix.IoctlRetInt(pidfd, unix.PIDFD_GET_MNT_NAMESPACE)
+			if err != nil {
+				return false
+			}
+			unix.Close(fd)
+			return true
+		},
+	},
+	keyrings: &feature{
+		name: "keyrings", version: "2.6.10",
+		// ENOSYS: a kernel without. EPERM: an outer seccomp profile, which lies over
+		// commands, too, and keeps them from all keys.
+		// (Asking for the session keyring would give this thread one.)
+		probe: func() bool {
+			_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_THREAD_KEYRING, false)
+			return err != unix.ENOSYS && err != unix.EPERM
+		},
+	},
 	lowerdirPlus: &feature{
 		name: "overlayfs lowerdir+", version: "6.8",
 		// A parameter that is not known is EINVAL; a path that is not there is not.

@@ -7,35 +7,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What of /proc is hidden and what is read-only: the OCI runtimes' lists. The
-// user namespace keeps most of it out of reach already; this holds where a file
-// is readable by everybody or its check is weak.
-var (
-	maskedProc = []string{"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"}
-	lockedProc = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"}
-)
+// What of /proc is hidden and what is read-only, from the OCI runtimes' lists.
+// The files belong to root of the host, whom the user namespace does not map:
+// nobody inside can write one, or read one that others may not. So only what
+// others may read must be hidden, and only /proc/sys, part of which belongs to
+// the sandbox's own namespaces, made read-only.
+var maskedProc = []string{"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"}
 
-// present keeps the names of /proc that this kernel has.
-func present(names []string) (files, dirs []string) {
-	for _, n := range names {
-		info, err := os.Lstat("/proc/" + n)
+const lockedProc = "/proc/sys"
+
+type procMasks struct{ files, dirs []string }
+
+// hostProc finds those that this kernel has and lets others read.
+var hostProc = sync.OnceValue(func() (m procMasks) {
+	for _, n := range maskedProc {
+		n = "/proc/" + n
+		info, err := os.Lstat(n)
 		switch {
-		case err != nil:
+		case err != nil || info.Mode()&0o004 == 0:
 		case info.IsDir():
-			dirs = append(dirs, "/proc/"+n)
+			m.dirs = append(m.dirs, n)
 		default:
-			files = append(files, "/proc/"+n)
+			m.files = append(m.files, n)
 		}
 	}
-	return files, dirs
-}
-
-type procMasks struct{ files, dirs, locked []string }
-
-var hostProc = sync.OnceValue(func() (m procMasks) {
-	m.files, m.dirs = present(maskedProc)
-	files, dirs := present(lockedProc)
-	m.locked = append(files, dirs...)
 	return m
 })
 
@@ -51,8 +46,7 @@ func ownProc(m *mounter) {
 	for _, d := range masks.dirs {
 		m.Do("mount mask", d, unix.SYS_MOUNT, maskDir, d, 0, unix.MS_BIND, 0)
 	}
-	for _, d := range masks.locked {
-		m.Do("mount", d, unix.SYS_MOUNT, d, d, 0, unix.MS_BIND|unix.MS_REC, 0)
-		m.Do("mount read-only", d, unix.SYS_MOUNT, 0, d, 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
-	}
+	m.Do("mount", lockedProc, unix.SYS_MOUNT, lockedProc, lockedProc, 0, unix.MS_BIND|unix.MS_REC, 0)
+	m.Do("mount read-only", lockedProc, unix.SYS_MOUNT, 0, lockedProc, 0,
+		unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
 }
