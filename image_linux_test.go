@@ -81,3 +81,22 @@ func testImageConfig(t *testing.T) {
 		})
 	}
 }
+
+// A distribution with a language runtime, pulled by digest and by tag.
+func TestImageDebianPython(t *testing.T) {
+	testenv.Root(t)
+	leaks(t)
+	ref := imagetest.Registry(t) + "/debian:python"
+	digest := imagetest.Push(t, ref, imagetest.Debian(t))
+	st := store(t)
+	for _, ref := range []string{ref, strings.TrimSuffix(ref, ":python") + "@" + digest} {
+		sb := box(t, sandbox.Options{Store: st, Image: ref})
+		out, err := sb.Output(t.Context(), sandbox.Command("python3", "-c", `
+import os, pwd
+open("/var/lib/written", "w").write("x")
+os.setgid(1); os.setuid(1)
+print(os.getpid(), pwd.getpwuid(os.getuid()).pw_name, open("/etc/debian_version").read()[:2])`))
+		require.NoError(t, err)
+		require.Equal(t, "1 daemon 12", strings.TrimSpace(string(out)))
+	}
+}

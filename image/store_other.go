@@ -1,0 +1,34 @@
+//go:build !linux
+
+package image
+
+import (
+	"context"
+	"errors"
+)
+
+// Store is a directory with images and their unpacked layers. It needs Linux.
+type Store struct{}
+
+// Open returns errors.ErrUnsupported: unpacking needs Linux.
+func Open(dir string) (*Store, error) {
+	return nil, &Error{Op: "open", Object: dir, Err: errors.ErrUnsupported}
+}
+
+// Pull needs Linux.
+func (*Store) Pull(_ context.Context, ref string, _ PullOptions) (*Image, error) {
+	return nil, &Error{Op: "pull", Object: ref, Err: errors.ErrUnsupported}
+}
+
+// Image needs Linux.
+func (*Store) Image(_ context.Context, ref string) (*Image, error) {
+	return nil, &Error{Op: "image", Object: ref, Err: errors.ErrUnsupported}
+}
+
+// Images needs Linux.
+func (*Store) Images(context.Context) ([]*Image, error) { return nil, errors.ErrUnsupported }
+
+// Remove needs Linux.
+func (*Store) Remove(_ context.Context, ref string) error {
+	return &Error{Op: "remove", Object: ref, Err: errors.ErrUnsupported}
+}
