@@ -154,6 +154,12 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 	if err := os.Mkdir(b.upper, 0o700); err != nil {
 		return nil, nil, err
 	}
+	if len(lower) == 0 { // an image without a file
+		lower = []string{filepath.Join(b.upper, "empty")}
+		if err := os.Mkdir(lower[0], 0o755); err != nil {
+			return nil, nil, err
+		}
+	}
 	o := rootfs.Overlay{Lower: lower, Upper: filepath.Join(b.upper, "upper"), Work: filepath.Join(b.upper, "work")}
 	if !b.user.outside() {
 		for _, dir := range []string{o.Upper, o.Work} {
@@ -167,7 +173,7 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 	if err := o.MakeUpper(ctx); err != nil {
 		return nil, nil, err
 	}
-	if err := spec.Skeleton(o.Upper, int(b.user.base())); err != nil {
+	if err := errors.Join(b.rootAttributes(o.Upper), spec.Skeleton(o.Upper, int(b.user.base()))); err != nil {
 		return nil, nil, err
 	}
 	f, err := o.Open(ctx)
@@ -175,6 +181,20 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 		return nil, nil, err
 	}
 	return world.UnionRoot{Mount: f}, func() { f.Close() }, nil
+}
+
+// rootAttributes gives the upper directory, which is "/" inside, what the image
+// says of it.
+func (b *box) rootAttributes(upper string) error {
+	if b.image == nil {
+		return nil
+	}
+	r := b.image.Root
+	base := int(b.user.base())
+	if err := os.Chown(upper, base+r.UID, base+r.GID); err != nil {
+		return err
+	}
+	return os.Chmod(upper, r.Mode)
 }
 
 func (b *box) layers() (dirs []string) {

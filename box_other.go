@@ -47,6 +47,8 @@ func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
 	return nil, err
 }
 
+func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) { return c.start(ctx, cmd) }
+
 func (*process) kill(Status, error) error    { return unsupported() }
 func (*process) signal(syscall.Signal) error { return unsupported() }
 func (*process) supervise()                  {}

@@ -3,6 +3,7 @@
 package sandbox_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,7 +13,12 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m, testenv.Options{Release: spawn.Release}) }
+func TestMain(m *testing.M) {
+	if play, ok := roles[os.Getenv(roleEnv)]; ok {
+		os.Exit(play())
+	}
+	testenv.Main(m, testenv.Options{Release: spawn.Release})
+}
 
 // leaks fails the test when it leaves anything behind. The spawning threads,
 // which live as long as a program, are let go before both looks.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,8 +26,10 @@ type process struct {
 	limits Limits // merged with the defaults of the Options
 	stdio  *stdio
 	leaf   *cgroup.Group // nil: none
+	before cgroup.Events // of the sandbox's own cgroup, when the command started
 	child  *world.Process
 	pid    int
+	here   bool // it was started by the goroutine that waits for it, on its thread
 	began  time.Time
 
 	kills struct {
@@ -46,8 +49,31 @@ type process struct {
 	err    error
 }
 
-// start runs c up to its exec.
+// runners bounds how many Runs at a time keep a thread each, as every Run of
+// os/exec's does: it saves them two wake-ups. The others share the spawning
+// threads and wait in Go's poller.
+var runners = make(chan struct{}, 64)
+
+// run starts cmd for a caller who then supervises it.
+func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) {
+	select {
+	case runners <- struct{}{}:
+	default:
+		return c.launch(ctx, cmd, false)
+	}
+	p, err := c.launch(ctx, cmd, true)
+	if err != nil || p.unstarted.Load() {
+		<-runners
+	}
+	return p, err
+}
+
+// start runs cmd up to its exec.
 func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
+	return c.launch(ctx, cmd, false)
+}
+
+func (c *core) launch(ctx context.Context, cmd *Cmd, here bool) (*process, error) {
 	if cmd == nil {
 		return nil, &FieldError{"Cmd", nil, "nil"}
 	}
@@ -58,7 +84,7 @@ func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{core: c, box: b, cmd: cmd, gone: make(chan struct{}), done: make(chan struct{})}
+	p := &process{core: c, box: b, cmd: cmd, here: here, gone: make(chan struct{}), done: make(chan struct{})}
 	if !c.enter(p) {
 		return nil, os.ErrClosed
 	}
@@ -126,7 +152,7 @@ func (p *process) launch(ctx context.Context) (err error) {
 		return err
 	}
 	w.Files = p.stdio.files
-	child, err := p.box.world.Start(ctx, w)
+	child, err := p.startChild(ctx, w)
 	p.began = time.Now()
 	if err != nil && !p.starved(err) {
 		p.stdio.abandon()
@@ -135,6 +161,33 @@ func (p *process) launch(ctx context.Context) (err error) {
 	p.stdio.started(func() { p.kill(OutputLimit, nil) })
 	p.runs(child)
 	return nil
+}
+
+func (p *process) startChild(ctx context.Context, w world.Command) (*world.Process, error) {
+	if !p.here {
+		return p.box.world.Start(ctx, w)
+	}
+	// The command dies with the thread that made it (PR_SET_PDEATHSIG).
+	runtime.LockOSThread()
+	child, err := p.box.world.StartHere(ctx, w)
+	if err != nil {
+		runtime.UnlockOSThread()
+	}
+	return child, err
+}
+
+// wait waits for the end of the command.
+func (p *process) wait() (spawn.State, error) {
+	switch {
+	case p.child == nil:
+		return spawn.State{}, nil
+	case !p.here:
+		return p.child.Wait(context.Background())
+	}
+	state, err := p.child.WaitHere()
+	runtime.UnlockOSThread()
+	<-runners
+	return state, err
 }
 
 // runs notes the child, and kills it if that was asked for meanwhile.
@@ -216,6 +269,7 @@ func (p *process) join(ctx context.Context, w *world.Command) (err error) {
 	asked := l != cgroup.Limits{}
 	switch {
 	case p.box.group != nil:
+		p.before, _ = p.box.group.Events() // unknown is 0
 		p.leaf, err = p.box.group.Leaf(ctx, l)
 	case p.box.groups:
 		p.leaf, err = p.box.store.tree().Leaf(ctx, l)
@@ -291,11 +345,7 @@ func (p *process) supervise() {
 		t := time.AfterFunc(p.limits.Wall-time.Since(p.began), func() { p.kill(WallLimit, nil) })
 		defer t.Stop()
 	}
-	var state spawn.State
-	var err error
-	if p.child != nil {
-		state, err = p.child.Wait(context.Background())
-	}
+	state, err := p.wait()
 	wall := time.Since(p.began)
 	p.kills.Lock()
 	p.kills.ended = true
@@ -328,7 +378,7 @@ var errLost = errors.New("another wait of this program took the command's exit s
 func (p *process) judge(state spawn.State, reason Status) {
 	r := p.result
 	r.ExitCode = -1
-	oom := p.hits()
+	oom := p.hits(state.Known && state.Status.Signaled() && state.Status.Signal() == syscall.SIGKILL)
 	switch ws := state.Status; {
 	case p.unstarted.Load():
 		r.Status, r.Signal, r.ExitCode = MemoryLimit, syscall.SIGKILL, 128+int(syscall.SIGKILL)
@@ -367,21 +417,25 @@ func (p *process) hit(s Status, own bool) {
 
 // hits notes what limits the command's cgroup ran into, and returns which kind
 // of memory a process was killed for, Lost if none was.
-func (p *process) hits() (oom Status) {
-	if p.leaf == nil {
-		return Lost
+// killed says that it ended by SIGKILL.
+func (p *process) hits(killed bool) (oom Status) {
+	l, sum := &p.cmd.Limits, &p.box.opts.Limits
+	limited := l.Memory+l.PIDs+sum.Memory+sum.PIDs > 0 || l.CPUs+sum.CPUs > 0
+	if p.leaf == nil || !limited && !killed {
+		return Lost // nothing was there to run into
 	}
 	ev, err := p.leaf.Events()
 	if err != nil {
 		return Lost
 	}
+	sumMemory, sumThrottled := p.sandboxHits()
 	add := func(s Status, scope Scope) { p.result.Hit = append(p.result.Hit, Hit{s, scope}) }
 	if ev.OOMKills.Value > 0 || p.unstarted.Load() {
 		switch {
 		case ev.MemoryHits.Value > 0:
 			oom = MemoryLimit
 			add(oom, ScopeCmd)
-		case p.sandboxMemoryHit():
+		case sumMemory > 0:
 			oom = MemoryLimit
 			add(oom, ScopeSandbox)
 		default:
@@ -399,15 +453,23 @@ func (p *process) hits() (oom Status) {
 	if ev.Throttled.Value > 0 {
 		add(CPUThrottled, ScopeCmd)
 	}
+	if sumThrottled > 0 {
+		add(CPUThrottled, ScopeSandbox)
+	}
 	return oom
 }
 
-func (p *process) sandboxMemoryHit() bool {
+// sandboxHits is how often the limits of the sandbox's own cgroup were touched
+// while the command ran.
+func (p *process) sandboxHits() (memory, throttled int64) {
 	if p.box.group == nil {
-		return false
+		return 0, 0
 	}
 	ev, err := p.box.group.Events()
-	return err == nil && ev.MemoryHits.Value > 0
+	if err != nil {
+		return 0, 0
+	}
+	return ev.MemoryHits.Value - p.before.MemoryHits.Value, ev.Throttled.Value - p.before.Throttled.Value
 }
 
 // usage reads what the command used.

@@ -90,7 +90,10 @@ func (s *Sandbox) Prepare(ctx context.Context) error {
 // program that ran and failed: see Result.Err. When ctx ends first, the command
 // and all its descendants are killed, and the error wraps context.Cause.
 func (s *Sandbox) Run(ctx context.Context, c *Cmd) (*Result, error) {
-	p, err := s.core.start(ctx, c)
+	if c != nil && c.Pipes != 0 {
+		return nil, s.wrap("run", errors.Join(&FieldError{"Cmd.Pipes", c.Pipes, "set, but nobody would have the ends: use Start"}, c.validate()))
+	}
+	p, err := s.core.run(ctx, c)
 	if err != nil {
 		return nil, s.wrap("run", err)
 	}

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"reflect"
@@ -62,17 +64,18 @@ func (s *stdio) open(c *Cmd) error {
 
 // same says whether two Writers are one, and must get one pipe.
 func same(a, b io.Writer) bool {
-	return a != nil && b != nil && reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
+	// The value, not its type: a struct may hold a slice in an interface.
+	return a != nil && b != nil && reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
 func (s *stdio) openStdin(c *Cmd) error {
 	if c.Pipes&PipeStdin == 0 {
-		if f, ok := c.Stdin.(*os.File); ok || c.Stdin == nil {
+		if f, ok := c.Stdin.(*os.File); c.Stdin == nil || ok && !isSocket(f) {
 			s.files = append(s.files, f)
 			return nil
 		}
 	}
-	r, w, err := os.Pipe()
+	r, w, err := openPipe()
 	if err != nil {
 		return err
 	}
@@ -94,11 +97,32 @@ func (s *stdio) openStdin(c *Cmd) error {
 	return nil
 }
 
+// isSocket finds a stream that must not be passed on: a command could take in
+// descriptors from its other end. It is copied instead.
+func isSocket(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeSocket != 0
+}
+
 func ignoreClosed(err error) error {
-	if errors.Is(err, os.ErrClosed) {
+	if errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
+}
+
+// openPipe makes a pipe that every user of a sandbox may open again by its name,
+// /dev/stdout for example: it belongs to the embedder, whom the sandbox does not
+// know. Only those who have it find that name (proc_pid_fd(5)).
+func openPipe() (r, w *os.File, err error) {
+	if r, w, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	if err = w.Chmod(0o666); err != nil {
+		closeAll([]*os.File{r, w})
+		return nil, nil, err
+	}
+	return r, w, nil
 }
 
 // output makes what the command writes to: nothing, the caller's file, or a
@@ -108,11 +132,11 @@ func (s *stdio) output(w io.Writer, pipe bool) (file *os.File, end io.ReadCloser
 		if w == nil {
 			return nil, nil, nil
 		}
-		if f, ok := w.(*os.File); ok && s.limit == 0 {
+		if f, ok := w.(*os.File); ok && s.limit == 0 && !isSocket(f) {
 			return f, nil, nil
 		}
 	}
-	r, pw, err := os.Pipe()
+	r, pw, err := openPipe()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -162,26 +186,45 @@ func (s *stdio) started(flood func()) {
 	}
 }
 
-// finish waits for the copies after the command has ended.
-func (s *stdio) finish(delay time.Duration) error {
+// copyGrace is how long copying may go on after the end of Run's context or
+// the sandbox's: enough for what is in the pipes, if nobody blocks.
+const copyGrace = time.Second
+
+// finish waits for the copies after the command has ended, for delay if it is
+// not 0, for copyGrace once ctx has ended.
+func (s *stdio) finish(ctx context.Context, delay time.Duration) error {
 	var late <-chan time.Time
+	cut := ctx.Done()
 	if delay > 0 {
 		t := time.NewTimer(delay)
 		defer t.Stop()
-		late = t.C
+		late, cut = t.C, nil
 	}
 	var errs []error
-	for range s.copies {
+	for len(errs) < len(s.copies) {
 		select {
 		case err := <-s.results:
 			errs = append(errs, err)
+			continue
+		default:
+		}
+		select {
+		case err := <-s.results:
+			errs = append(errs, err)
+		case <-cut:
+			t := time.NewTimer(copyGrace)
+			defer t.Stop()
+			late, cut = t.C, nil
 		case <-late:
 			closeAll(s.ours)
-			return errors.Join(append(errs, exec.ErrWaitDelay)...)
+			return errors.Join(append(errs, exec.ErrWaitDelay, context.Cause(ctx))...)
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// cutOff says whether there was more output than the limit.
+func (s *stdio) cutOff() bool { return s.limit > 0 && s.wrote.Load() > s.limit }
 
 // abandon closes everything of a command that was not started.
 func (s *stdio) abandon() {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
 // dialUnix connects to a socket file of the sandbox. The name is resolved by
@@ -25,31 +27,60 @@ func (b *box) dialUnix(ctx context.Context, name string) (net.Conn, error) {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", fd))
 		if !errors.Is(err, unix.EAGAIN) {
-			return conn, err
+			return conn, unixError("dial", name, err)
 		}
 		// The server's backlog is full (unix(7)).
 		select {
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, unixError("dial", name, context.Cause(ctx))
 		}
 	}
 }
 
-func (b *box) openPath(name string, flags int) (int, error) {
-	root := b.world.Root()
-	if root == nil {
-		return -1, os.ErrClosed
+// unixError names the socket as the caller knows it.
+func unixError(op, name string, err error) error {
+	if err == nil {
+		return nil
 	}
+	var e *net.OpError
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	return &net.OpError{Op: op, Net: "unix", Addr: unixAddr(name), Err: err}
+}
+
+func unixAddr(name string) *net.UnixAddr { return &net.UnixAddr{Name: name, Net: "unix"} }
+
+func (b *box) openPath(name string, flags int) (fd int, err error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
-	fd, err := unix.Openat2(int(root.Fd()), name, &how)
+	err = useFile(b.world.Root(), func(root int) error {
+		fd, err = unix.Openat2(root, name, &how)
+		return err
+	})
 	if err != nil {
 		return -1, &os.PathError{Op: "openat2", Path: name, Err: err}
 	}
 	return fd, nil
+}
+
+// useFile calls f with the descriptor of a World's file, which Close can't take
+// away, nor anybody reuse, in the meantime. The file is nil once the World is closed.
+func useFile(file *os.File, f func(fd int) error) error {
+	if file == nil {
+		return os.ErrClosed
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+		return os.ErrClosed
+	}
+	return err
 }
 
 // listenUnix listens at a new socket file of the sandbox, which everybody in it
@@ -60,17 +91,66 @@ func (b *box) listenUnix(ctx context.Context, name string) (net.Listener, error)
 	if err != nil {
 		return nil, err
 	}
-	at := fmt.Sprintf("/proc/self/fd/%d/%s", fd, base)
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", at)
+	l, err := b.bindUnix(ctx, fd, base)
 	if err != nil {
 		unix.Close(fd)
+		return nil, unixError("listen", name, err)
+	}
+	u := &unixListener{Listener: l, name: name, dir: fd, base: base, list: &b.unix}
+	if err := b.unix.add(u); err != nil {
 		return nil, err
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	_ = unix.Fchmodat(fd, base, 0o666, 0)
-	u := &unixListener{Listener: l, dir: fd, base: base, list: &b.unix}
-	return u, b.unix.add(u)
+	return u, nil
 }
+
+// bindUnix makes the socket file as the sandbox's root: that of the host has no
+// id that a file system of the sandbox's could write down (EOVERFLOW). Its mode
+// is right from its birth, for a later chmod(2) could meet a symbolic link that
+// a command put in its place.
+func (b *box) bindUnix(ctx context.Context, dir int, base string) (net.Listener, error) {
+	if base == "" || len(base) >= maxSocketName {
+		return nil, os.NewSyscallError("bind", unix.EINVAL)
+	}
+	user := -1
+	err := useFile(b.world.UserNS(), func(fd int) (err error) {
+		user, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(user)
+	addr := append([]byte{unix.AF_UNIX, 0}, base+"\x00"...) // both architectures are little-endian
+	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
+		ns, at := p.Input(user), p.Input(dir)
+		p.Do("setns", "user namespace", unix.SYS_SETNS, ns, unix.CLONE_NEWUSER)
+		p.SetIDs(spawn.IDs{UID: b.user.ids.UIDs[0].Inside, GID: b.user.ids.GIDs[0].Inside, KeepGroups: true})
+		p.Do("fchdir", "", unix.SYS_FCHDIR, at)
+		p.Do("umask", "", unix.SYS_UMASK, 0)
+		s := p.Do("socket", "", unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		p.Do("fchmod", "", unix.SYS_FCHMOD, s, 0o666)
+		p.Do("bind", "", unix.SYS_BIND, s, p.Bytes(addr), len(addr))
+		p.Send(s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fds[0]), "socket")
+	defer f.Close()
+	if err = unix.Listen(fds[0], unix.SOMAXCONN); err == nil {
+		var l net.Listener
+		if l, err = net.FileListener(f); err == nil {
+			l.(*net.UnixListener).SetUnlinkOnClose(false) // its name means nothing outside
+			return l, nil
+		}
+	}
+	_ = unix.Unlinkat(dir, base, 0)
+	return nil, err
+}
+
+// maxSocketName is the size of sun_path (unix(7)). Only the last element of a
+// path must fit, with its final NUL.
+const maxSocketName = 108
 
 // unixListeners are the ones of a box.
 type unixListeners struct {
@@ -111,15 +191,19 @@ func (s *unixListeners) close() error {
 // A unixListener removes its file with itself.
 type unixListener struct {
 	net.Listener
+	name string
 	once sync.Once
 	dir  int
 	base string
 	list *unixListeners
 }
 
+// Addr returns the address as Listen was given it.
+func (l *unixListener) Addr() net.Addr { return unixAddr(l.name) }
+
 // Close closes the listener and removes its socket file.
 func (l *unixListener) Close() error {
-	err := os.ErrClosed
+	err := error(net.ErrClosed)
 	l.once.Do(func() {
 		err = l.Listener.Close()
 		_ = unix.Unlinkat(l.dir, l.base, 0) // the sandbox may have removed it

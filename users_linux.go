@@ -1,13 +1,13 @@
 package sandbox
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,17 +23,9 @@ const maxAccountFile = 1 << 20
 // it; whatever a hostile program put there, the call does not block and is
 // bounded.
 func (b *box) readFile(name string) ([]byte, error) {
-	root := b.world.Root()
-	if root == nil {
-		return nil, os.ErrClosed
-	}
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	fd, err := unix.Openat2(int(root.Fd()), name, &how)
+	fd, err := b.openPath(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
-		return nil, &fs.PathError{Op: "openat2", Path: name, Err: err}
+		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
@@ -48,7 +40,10 @@ func (b *box) readFile(name string) ([]byte, error) {
 	if err == nil && len(data) > maxAccountFile {
 		err = &fs.PathError{Op: "read", Path: name, Err: errors.New("longer than 1 MiB")}
 	}
-	return data, err
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
 // accounts returns the sandbox's /etc/passwd and /etc/group; either may be
@@ -56,16 +51,25 @@ func (b *box) readFile(name string) ([]byte, error) {
 func (b *box) accounts() (passwd, group []byte, err error) {
 	read := func(name string) []byte {
 		data, rerr := b.readFile(name)
-		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
+		if errors.Is(rerr, fs.ErrNotExist) {
+			return nil
 		}
+		err = errors.Join(err, rerr)
 		return data
 	}
 	if !b.opts.ReadOnly && b.layers() != nil {
-		return read("/etc/passwd"), read("/etc/group"), err
+		passwd, group = read("/etc/passwd"), read("/etc/group")
+		return passwd, group, err
 	}
 	b.passwdOnce.Do(func() { b.passwdFile, b.groupFile = read("/etc/passwd"), read("/etc/group") })
-	return b.passwdFile, b.groupFile, err
+	passwd, group = b.passwdFile, b.groupFile
+	if passwd == nil && err == nil { // missing, or an error that is still one
+		passwd = read("/etc/passwd")
+	}
+	if group == nil && err == nil {
+		group = read("/etc/group")
+	}
+	return passwd, group, err
 }
 
 // account is a user of a sandbox.
@@ -77,7 +81,7 @@ type account struct {
 // lookup resolves USER[:GROUP] as Docker does: names by the sandbox's files,
 // numbers as they are, with the primary group and home of the user if he is
 // there, else group 0 and "/".
-func (b *box) lookup(user string) (account, error) {
+func (b *box) lookup(field, user string) (account, error) {
 	passwd, groups, err := b.accounts()
 	if err != nil {
 		return account{}, err
@@ -91,13 +95,15 @@ func (b *box) lookup(user string) (account, error) {
 	switch {
 	case row != nil:
 		name, a.name, a.home = row[0], row[0], row[5]
+		var gerr error
 		a.UID, err = parseID(row[2])
-		if err == nil {
-			a.GID, err = parseID(row[3])
+		a.GID, gerr = parseID(row[3])
+		if err = errors.Join(err, gerr); err != nil {
+			return a, &FieldError{field, user, "has no number in the sandbox's /etc/passwd"}
 		}
 	default:
 		if a.UID, err = parseID(name); err != nil {
-			return a, &FieldError{"User", user, "no such user in the sandbox's /etc/passwd"}
+			return a, &FieldError{field, user, "no such user in the sandbox's /etc/passwd"}
 		}
 		if len(b.user.ids.GIDs) == 1 && b.user.ids.GIDs[0].Count == 1 {
 			a.GID = b.user.ids.GIDs[0].Inside
@@ -108,19 +114,29 @@ func (b *box) lookup(user string) (account, error) {
 	}
 	if hasGroup {
 		if a.GID, err = groupID(groups, group); err != nil {
-			return a, &FieldError{"User", user, "no such group in the sandbox's /etc/group"}
+			return a, &FieldError{field, user, "no such group in the sandbox's /etc/group"}
 		}
 	} else if row != nil {
 		a.Groups = memberOf(groups, name, a.GID)
 	}
-	return a, b.user.check(a.UID, a.GID)
+	err = b.user.check(a.UID, a.GID)
+	if ids := b.user.ids.GIDs; len(ids) > 1 || ids[0].Count > 1 { // else there are no supplementary groups
+		for _, gid := range a.Groups {
+			err = errors.Join(err, b.user.check(a.UID, gid))
+		}
+	}
+	var fault *FieldError
+	if errors.As(err, &fault) {
+		fault.Field = field
+	}
+	return a, err
 }
 
 // find returns the row of passwd(5) or group(5) whose name or third field is key.
 func find(file []byte, key string, fields int) []string {
 	var byNumber []string
-	for sc := bufio.NewScanner(bytes.NewReader(file)); sc.Scan(); {
-		row := strings.Split(sc.Text(), ":")
+	for line := range bytes.Lines(file) {
+		row := columns(line)
 		if len(row) != fields {
 			continue
 		}
@@ -134,6 +150,11 @@ func find(file []byte, key string, fields int) []string {
 	return byNumber
 }
 
+// columns splits a line of passwd(5) or group(5), however long.
+func columns(line []byte) []string {
+	return strings.Split(strings.TrimRight(string(line), "\r\n"), ":")
+}
+
 func groupID(file []byte, key string) (int, error) {
 	if row := find(file, key, 4); row != nil {
 		key = row[2]
@@ -145,15 +166,13 @@ func groupID(file []byte, key string) (int, error) {
 const maxGroups = 65536
 
 func memberOf(file []byte, name string, primary int) (gids []int) {
-	for sc := bufio.NewScanner(bytes.NewReader(file)); sc.Scan(); {
-		row := strings.Split(sc.Text(), ":")
-		if len(row) != 4 || len(gids) == maxGroups {
+	for line := range bytes.Lines(file) {
+		row := columns(line)
+		if len(row) != 4 || len(gids) == maxGroups || !slices.Contains(strings.Split(row[3], ","), name) {
 			continue
 		}
-		for _, m := range strings.Split(row[3], ",") {
-			if gid, err := parseID(row[2]); m == name && err == nil && gid != primary {
-				gids = append(gids, gid)
-			}
+		if gid, err := parseID(row[2]); err == nil && gid != primary {
+			gids = append(gids, gid)
 		}
 	}
 	return gids

@@ -2,12 +2,15 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/internal/store"
@@ -19,7 +22,13 @@ type faults struct {
 	errs   []error
 }
 
+// maxShown bounds what an error repeats of a value.
+const maxShown = 256
+
 func (f *faults) add(field string, value any, reason string) {
+	if s, ok := value.(string); ok && len(s) > maxShown {
+		value = nil
+	}
 	f.errs = append(f.errs, &FieldError{f.prefix + field, value, reason})
 }
 
@@ -32,7 +41,9 @@ func (f *faults) check(bad bool, field string, value any, reason string) {
 // Limits of the kernel's on arguments (execve(2)) and names.
 const (
 	maxArg      = 128 << 10 // MAX_ARG_STRLEN
-	maxArgs     = 6 << 20   // three quarters of a stack of 8 MiB: what execve allows in all
+	minArgs     = 128 << 10 // ARG_MAX: what execve allows in all whatever the stack
+	maxArgs     = 6 << 20   // three quarters of _STK_LIM: what it allows at most
+	maxLabels   = 64 << 10
 	maxHostname = 64
 	pathMax     = 4096
 )
@@ -44,7 +55,9 @@ func (o *Options) validate() error {
 		f.check(store.CheckName(o.Name) != nil, "Name", o.Name, "not of the form [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 	}
 	o.validateRoot(f)
+	o.validateLabels(f)
 	f.env(o.Env)
+	f.check(argSize(o.Env) > maxArgs, "Env", nil, "more than 6 MiB (execve(2))")
 	f.dir(o.Dir)
 	f.user(o.User)
 	f.check(len(o.Hostname) > maxHostname, "Hostname", o.Hostname, "longer than 64 bytes (sethostname(2))")
@@ -83,20 +96,23 @@ func (o *Options) validateRoot(f *faults) {
 	}
 }
 
+func (o *Options) validateLabels(f *faults) {
+	size := 0
+	for k, v := range o.Labels {
+		f.check(!utf8.ValidString(k) || !utf8.ValidString(v), "Labels", k, "not UTF-8")
+		size += len(k) + len(v)
+	}
+	f.check(size > maxLabels, "Labels", nil, "more than 64 KiB in all")
+}
+
 // validate returns all faults of c at once.
 func (c *Cmd) validate() error {
 	f := &faults{prefix: "Cmd."}
-	size := 0
 	for _, a := range c.Args {
 		f.check(strings.IndexByte(a, 0) >= 0, "Args", a, "has a NUL byte")
 		f.check(len(a) >= maxArg, "Args", nil, "an argument of 128 KiB or more (execve(2))")
-		size += len(a) + 9
 	}
 	f.check(len(c.Args) > 0 && c.Args[0] == "" && !c.Entrypoint, "Args", nil, "Args[0], the command's name, is empty")
-	for _, e := range c.Env {
-		size += len(e) + 9
-	}
-	f.check(size > maxArgs, "Args", nil, "with Env more than 6 MiB (execve(2))")
 	f.env(c.Env)
 	f.dir(c.Dir)
 	f.user(c.User)
@@ -106,11 +122,53 @@ func (c *Cmd) validate() error {
 	f.check(c.Pipes&PipeStdin != 0 && c.Stdin != nil, "Stdin", nil, "set beside PipeStdin")
 	f.check(c.Pipes&PipeStdout != 0 && c.Stdout != nil, "Stdout", nil, "set beside PipeStdout")
 	f.check(c.Pipes&PipeStderr != 0 && c.Stderr != nil, "Stderr", nil, "set beside PipeStderr")
-	f.check(isNil(c.Stdin), "Stdin", nil, "a nil pointer in an interface")
-	f.check(isNil(c.Stdout), "Stdout", nil, "a nil pointer in an interface")
-	f.check(isNil(c.Stderr), "Stderr", nil, "a nil pointer in an interface")
-	f.extraFiles(c.ExtraFiles)
+	f.stream("Stdin", c.Stdin)
+	f.stream("Stdout", c.Stdout)
+	f.stream("Stderr", c.Stderr)
+	for _, file := range c.ExtraFiles {
+		info := f.file("ExtraFiles", file)
+		f.check(info != nil && info.Mode()&os.ModeSocket != 0, "ExtraFiles", nil, "a socket: it could take in descriptors from outside")
+	}
 	return errors.Join(f.errs...)
+}
+
+// fits says whether the kernel will take the arguments of c.
+func (c *Cmd) fits(o *Options) error {
+	most := argLimit(c.Limits.merged(o.Limits).Stack)
+	if size := argSize(c.Args) + argSize(c.Env) + argSize(o.Env); size > most {
+		return &FieldError{"Cmd.Args", nil, fmt.Sprintf("with Env %d bytes, more than the %d that fit on the stack (execve(2), Limits.Stack)", size, most)}
+	}
+	return nil
+}
+
+// argSize is what an array of strings takes of the space for arguments: each
+// with its NUL and its pointer (execve(2)).
+func argSize(strings []string) (n int) {
+	for _, s := range strings {
+		n += len(s) + 1 + 8
+	}
+	return n
+}
+
+// argLimit is how much space the kernel gives arguments: a quarter of the
+// stack's limit, within bounds (execve(2)). 0 is the default stack.
+func argLimit(stack int64) int {
+	switch stack {
+	case 0:
+		stack = 8 << 20
+	case Unlimited:
+		stack = math.MaxInt64
+	}
+	return int(max(minArgs, min(maxArgs, stack/4)))
+}
+
+// stream checks a Reader or Writer; one that is a file is passed on.
+func (f *faults) stream(field string, v any) {
+	if isNil(v) {
+		f.add(field, nil, "a nil pointer in an interface")
+	} else if file, ok := v.(*os.File); ok {
+		f.file(field, file)
+	}
 }
 
 // isNil finds the typed nil that a forgotten assignment leaves.
@@ -119,31 +177,34 @@ func isNil(v any) bool {
 	return r.IsValid() && r.Kind() == reflect.Pointer && r.IsNil()
 }
 
-func (f *faults) extraFiles(files []*os.File) {
-	for _, file := range files {
-		if file == nil {
-			f.add("ExtraFiles", nil, "a nil *os.File")
-			continue
-		}
-		info, err := file.Stat()
-		switch {
-		case err != nil:
-			f.add("ExtraFiles", file.Name(), err.Error())
-		case info.IsDir():
-			f.add("ExtraFiles", file.Name(), "a directory: it would be a way out of the sandbox")
-		case info.Mode()&os.ModeSocket != 0:
-			f.add("ExtraFiles", file.Name(), "a socket: it could take in descriptors from outside")
-		case isPath(file):
-			f.add("ExtraFiles", file.Name(), "opened with O_PATH: it would be a way out of the sandbox")
-		}
+// file checks what a command would be given as a descriptor, and returns what it
+// is, nil if that can't be told.
+func (f *faults) file(field string, file *os.File) os.FileInfo {
+	if file == nil {
+		f.add(field, nil, "a nil *os.File")
+		return nil
 	}
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		f.add(field, file.Name(), err.Error())
+		return nil
+	case info.IsDir():
+		f.add(field, file.Name(), "a directory: it would be a way out of the sandbox")
+	case info.Mode()&os.ModeSocket == 0 && isPath(file): // it would make a socket's Reads block
+		f.add(field, file.Name(), "opened with O_PATH: it would be a way out of the sandbox")
+	}
+	return info
 }
 
 func (f *faults) env(env []string) {
 	for _, e := range env {
 		// The value may be a secret: name the key only.
 		key, _, ok := strings.Cut(e, "=")
-		f.check(!ok || key == "", "Env", key, "not of the form KEY=value")
+		if !ok || key == "" {
+			f.add("Env", nil, "an entry that is not of the form KEY=value")
+			continue
+		}
 		f.check(strings.IndexByte(e, 0) >= 0, "Env", key, "has a NUL byte")
 		f.check(len(e) >= maxArg, "Env", key, "128 KiB or more (execve(2))")
 	}

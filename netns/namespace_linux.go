@@ -87,7 +87,9 @@ func (n *Namespace) Close() error {
 	n.mu.Unlock()
 	var errs []error
 	for l := range listeners {
-		errs = append(errs, l.Listener.Close())
+		if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) { // its owner may have been first
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -235,18 +237,14 @@ func connect(ctx context.Context, f *os.File, to unix.Sockaddr) error {
 	if err != nil {
 		return err
 	}
-	if cerr := raw.Control(func(fd uintptr) { err = unix.Connect(int(fd), to) }); cerr != nil {
-		return cerr
-	}
-	if err != unix.EINPROGRESS {
+	if err = connectNow(ctx, raw, to); err != unix.EINPROGRESS {
 		return os.NewSyscallError("connect", err)
 	}
 	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(past) })
 	defer stop()
-	first := true
 	werr := raw.Write(func(fd uintptr) bool {
-		if first { // not yet: EINPROGRESS has just been seen
-			first = false
+		// Ask each time: the event may have come before the poller was told to wait.
+		if !writable(int(fd)) {
 			return false
 		}
 		var n int
@@ -263,6 +261,33 @@ func connect(ctx context.Context, f *os.File, to unix.Sockaddr) error {
 	}
 	f.SetWriteDeadline(never)
 	return os.NewSyscallError("connect", err)
+}
+
+// connectNow calls connect, for as long as the backlog of a unix server is full:
+// nothing tells when it no longer is (unix(7)).
+func connectNow(ctx context.Context, raw syscall.RawConn, to unix.Sockaddr) (err error) {
+	for {
+		if cerr := raw.Control(func(fd uintptr) { err = unix.Connect(int(fd), to) }); cerr != nil {
+			return cerr
+		}
+		if err != unix.EAGAIN || family(to) != unix.AF_UNIX {
+			return err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func writable(fd int) bool {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
+		if err != unix.EINTR {
+			return n > 0
+		}
+	}
 }
 
 var (

@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -17,8 +18,14 @@ type Process struct {
 	// Kept are the descriptors that the program's ForkCommand was told to keep.
 	// They are the caller's to close.
 	Kept []int
-	fd   *os.File
-	raw  syscall.RawConn
+
+	// Of Start: in the poller.
+	fd  *os.File
+	raw syscall.RawConn
+	// Of StartHere.
+	mu     sync.RWMutex
+	pidfd  int
+	closed bool
 }
 
 func newProcess(pid, fd int) (*Process, error) {
@@ -53,7 +60,7 @@ func (p *Process) Wait(ctx context.Context) (State, error) {
 	var waitErr error
 	err := p.raw.Read(func(fd uintptr) bool {
 		var done bool
-		s, done, waitErr = waitid(int(fd))
+		s, done, waitErr = waitid(int(fd), unix.WNOHANG)
 		return done
 	})
 	switch {
@@ -66,12 +73,39 @@ func (p *Process) Wait(ctx context.Context) (State, error) {
 	return State{}, err
 }
 
-// waitid asks once, without blocking.
-func waitid(fd int) (s State, done bool, err error) {
+// WaitHere waits for the end of a process of StartHere's, blocking its thread.
+func (p *Process) WaitHere() (State, error) {
+	for {
+		s, done, err := waitid(p.pidfd, 0)
+		if done {
+			return s, err
+		}
+		// Not ours to wait for, and not ended: its end makes the pidfd readable.
+		fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+		_, _ = unix.Poll(fds, -1)
+	}
+}
+
+// control runs f with the pidfd, which can't be closed meanwhile.
+func (p *Process) control(f func(fd int)) error {
+	if p.fd != nil {
+		return p.raw.Control(func(fd uintptr) { f(int(fd)) })
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.closed {
+		return os.ErrClosed
+	}
+	f(p.pidfd)
+	return nil
+}
+
+// waitid asks once; with WNOHANG it does not block.
+func waitid(fd, flags int) (s State, done bool, err error) {
 	var info unix.Siginfo
 	usage := new(unix.Rusage)
 	for {
-		err = unix.Waitid(unix.P_PIDFD, fd, &info, unix.WEXITED|unix.WNOHANG|unix.WALL, usage)
+		err = unix.Waitid(unix.P_PIDFD, fd, &info, unix.WEXITED|unix.WALL|flags, usage)
 		if err != unix.EINTR {
 			break
 		}
@@ -136,7 +170,7 @@ func stolen(fd int) State {
 // has ended.
 func (p *Process) Signal(sig syscall.Signal) error {
 	var err error
-	if e := p.raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); e != nil {
+	if e := p.control(func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, 0) }); e != nil {
 		return os.ErrProcessDone
 	}
 	if err == unix.ESRCH {
@@ -146,4 +180,15 @@ func (p *Process) Signal(sig syscall.Signal) error {
 }
 
 // Close gives the descriptor back. It neither ends the process nor waits for it.
-func (p *Process) Close() error { return p.fd.Close() }
+func (p *Process) Close() error {
+	if p.fd != nil {
+		return p.fd.Close()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return os.ErrClosed
+	}
+	p.closed = true
+	return os.NewSyscallError("close", unix.Close(p.pidfd))
+}

@@ -3,6 +3,7 @@ package spawn
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +51,42 @@ type Program struct {
 	afterExec  func() // adds what the command's parent does once it runs
 	results    []int
 	err        error
+}
+
+// A memory is what programs are written into, one after the other.
+type memory struct {
+	entries []entry
+	steps   []step
+	jumps   [][3]Label
+	chunk   []uint64
+}
+
+// Room for most programs: what is longer grows out of it.
+const (
+	usualEntries = 192
+	usualBytes   = 16 << 10
+)
+
+var memories = sync.Pool{New: func() any {
+	return &memory{make([]entry, 0, usualEntries), make([]step, 0, usualEntries), make([][3]Label, 0, usualEntries), make([]uint64, usualBytes/8)}
+}}
+
+// borrow gives p memory that others had before. It is given back when all
+// children of p have ended or exec'ed.
+func (p *Program) borrow() (giveBack func()) {
+	m := memories.Get().(*memory)
+	clear(m.chunk)
+	p.entries, p.steps, p.jumps = m.entries[:0], m.steps[:0], m.jumps[:0]
+	p.addChunk(m.chunk)
+	return func() {
+		p.entries, p.chunks, p.free = nil, nil, nil
+		memories.Put(m)
+	}
+}
+
+func (p *Program) addChunk(chunk []uint64) {
+	p.chunks = append(p.chunks, chunk)
+	p.free = unsafe.Slice((*byte)(unsafe.Pointer(&chunk[0])), len(chunk)*8)
 }
 
 // step says what an entry does, for errors.
@@ -178,9 +215,7 @@ func (p *Program) fail(err error) {
 func (p *Program) alloc(n int) ([]byte, uintptr) {
 	n = (n + 7) &^ 7
 	if n > len(p.free) {
-		chunk := make([]uint64, max(4096, n)/8)
-		p.chunks = append(p.chunks, chunk)
-		p.free = unsafe.Slice((*byte)(unsafe.Pointer(&chunk[0])), len(chunk)*8)
+		p.addChunk(make([]uint64, max(usualBytes, n)/8))
 	}
 	b := p.free[:n:n]
 	p.free = p.free[n:]

@@ -15,10 +15,22 @@ import (
 
 // Run builds a program and runs it to its end. It returns the descriptors that
 // the program sent, which the caller owns, and the program, for its results.
-// build may be called twice.
+// build may be called twice. When ctx ends the child is killed; should it then
+// hang in the kernel, as in a read from a disk that does not answer, Run waits.
 func Run(ctx context.Context, build func(*Program)) ([]int, *Program, error) {
-	r, err := do(ctx, &Program{}, func(p *Program) { build(p); p.Exit() })
+	r, err := doHere(ctx, &Program{}, func(p *Program) { build(p); p.Exit() })
 	return r.fds, r.p, err
+}
+
+// StartHere is Start for a goroutine that is locked to its thread
+// (runtime.LockOSThread) and stays so until the command has ended, for the command
+// dies with the thread. It waits by WaitHere. It is as Run in what it waits for.
+func StartHere(ctx context.Context, files int, build func(*Program)) (*Process, error) {
+	r, err := doHere(ctx, &Program{base: files, starts: true}, build)
+	if err != nil {
+		return nil, err
+	}
+	return &Process{PID: r.pid, Kept: r.fds, pidfd: r.pidfd}, nil
 }
 
 // Start builds a program that ends in Exec and runs it until the command is
@@ -72,6 +84,18 @@ func do(ctx context.Context, p *Program, build func(*Program)) (*run, error) {
 	return r, r.err
 }
 
+// doHere is do on the caller's thread.
+func doHere(ctx context.Context, p *Program, build func(*Program)) (*run, error) {
+	r := &run{p: p, pidfd: -1}
+	if ctx.Err() != nil {
+		return r, context.Cause(ctx)
+	}
+	if err := here(func(t *thread) { r = t.run(ctx, p, build) }); err != nil {
+		return r, err
+	}
+	return r, r.err
+}
+
 // run runs the program once, or once more with another way to get at descriptors.
 func (t *thread) run(ctx context.Context, like *Program, build func(*Program)) *run {
 	r := t.once(ctx, like, copyTables.Load(), build)
@@ -94,7 +118,7 @@ func (t *thread) once(ctx context.Context, like *Program, copied bool, build fun
 	var restore func()
 	p.dumpable, restore = saveDumpable()
 	defer restore()
-	p.entries = make([]entry, 0, 64)
+	defer p.borrow()()
 	p.begin(t)
 	build(p)
 	p.link()
@@ -193,7 +217,7 @@ func (r *run) settle(pid int, killed bool) error {
 			r.pid = n
 			continue
 		}
-		if killed {
+		if killed || isCommand { // a command whose pidfd could not be sent runs
 			kill(n)
 		}
 		if reap(n).Signaled() {
@@ -261,15 +285,11 @@ func reap(pid int) (status unix.WaitStatus) {
 	}
 }
 
-// kill ends a nested child that was left alone in the program's memory. Its
-// pid can't be another process's: it has not been waited for.
+// kill ends a child that was left alone in the program's memory, or that nobody
+// wants any more. Its pid can't be another process's: it has not been waited
+// for. A pidfd would need a descriptor, and there may be none left.
 func kill(pid int) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(fd)
-	_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // ESRCH: it has ended
+	_ = unix.Kill(pid, unix.SIGKILL) // ESRCH: it has ended
 }
 
 // killer ends a program's child when a context ends, wherever it is.

@@ -15,25 +15,40 @@ func (p *Program) begin(t *thread) {
 	p.pollable(t.self)
 	p.dieWithParent()
 	p.self, p.sock = t.self, t.sock[1]
-	if p.copied {
-		return // clone without CLONE_FILES gave the child a copy
+	if p.copied { // clone without CLONE_FILES gave the child a copy
+		p.reserve()
+		p.self = p.Input(t.self)
+	} else {
+		// Without CLOSE_RANGE_CLOEXEC the kernel copies nothing of the old table
+		// (close_range(2)): the cost does not grow with the embedder's descriptors.
+		p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 0, int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+		p.self = p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, os.Getpid(), 0)
+		if p.base > 0 {
+			p.reserve()
+			p.self = p.dup(p.self)
+		}
 	}
-	// Without CLOSE_RANGE_CLOEXEC the kernel copies nothing of the old table
-	// (close_range(2)): the cost does not grow with the embedder's descriptors.
-	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 0, int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
-	pidfd := p.Above(p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, os.Getpid(), 0))
-	p.copyTo(pidfd, p.pollable(-1))
-	p.self = pidfd
+	p.copyTo(p.self.(Ref), p.pollable(-1))
 	p.sock = p.Input(t.sock[1])
 }
 
-// Above moves a descriptor out of the way of those that the command gets.
-func (p *Program) Above(fd Ref) Ref {
-	if p.base == 0 {
-		return fd
+// reserve takes the numbers that the command's descriptors get, as far as they
+// are free: what the program opens, or the kernel opens for it (CLONE_PIDFD), must
+// not be where a dup3 puts one of those.
+func (p *Program) reserve() {
+	for range p.base {
+		p.Do("fcntl", "", unix.SYS_FCNTL, p.self, unix.F_DUPFD_CLOEXEC, 0)
 	}
+}
+
+// dup duplicates a descriptor to above those that the command gets.
+func (p *Program) dup(fd any) Ref {
 	return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base)
 }
+
+// Above returns fd, a descriptor that the program opened, at a number where no
+// descriptor of the command's will replace it: the one that it has.
+func (p *Program) Above(fd Ref) Ref { return fd } // reserve saw to it
 
 // fetchOp is the step that fails where ptrace rules keep a child from taking
 // a descriptor out of the embedder's table.
@@ -42,9 +57,9 @@ const fetchOp = "pidfd_getfd"
 // Input makes a descriptor of the embedder's usable by the program.
 func (p *Program) Input(fd int) Ref {
 	if p.copied {
-		return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base)
+		return p.dup(fd)
 	}
-	return p.Above(p.Do(fetchOp, "", unix.SYS_PIDFD_GETFD, p.self, fd, 0))
+	return p.Do(fetchOp, "", unix.SYS_PIDFD_GETFD, p.self, fd, 0)
 }
 
 // dieWithParent arranges that the kernel kills the child when the embedder
@@ -79,6 +94,9 @@ func (p *Program) copyTo(r Ref, at *int32) {
 // Send hands descriptors of the child to the embedder: Run returns them in the
 // order of the calls.
 func (p *Program) Send(fds ...Ref) {
+	if p.starts {
+		p.misuse("Start returns no descriptors")
+	}
 	control, slots := p.rights(len(fds))
 	for i, fd := range fds {
 		p.copyTo(fd, &slots[i])

@@ -13,9 +13,10 @@ import (
 
 // A thread makes children. PR_SET_PDEATHSIG kills a child when the thread that
 // made it ends (prctl(2)), and Go ends a thread when a goroutine exits locked
-// to it: so children are made only by threads that stay locked to goroutines
-// of ours, which never exit. There are at most as many as programs that ever
-// ran at once, and never more than maxThreads.
+// to it: so commands are made only by threads that stay locked to goroutines
+// of ours, which never exit, or to one that waits for the command's end. There
+// are at most as many of ours as programs that ever ran at once, and never more
+// than maxThreads.
 type thread struct {
 	jobs  chan job
 	ended chan struct{}
@@ -96,8 +97,18 @@ func idleThread() (*thread, error) {
 }
 
 func newThread() (*thread, error) {
-	t := &thread{jobs: make(chan job), ended: make(chan struct{})}
-	var err error
+	t, err := newLine()
+	if err != nil {
+		return nil, err
+	}
+	t.jobs, t.ended = make(chan job), make(chan struct{})
+	go t.loop()
+	return t, nil
+}
+
+// newLine makes what any thread needs to make children.
+func newLine() (t *thread, err error) {
+	t = &thread{}
 	if t.self, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
@@ -105,8 +116,41 @@ func newThread() (*thread, error) {
 		unix.Close(t.self)
 		return nil, os.NewSyscallError("socketpair", err)
 	}
-	go t.loop()
 	return t, nil
+}
+
+func (t *thread) close() { closeAll([]int{t.self, t.sock[0], t.sock[1]}) }
+
+// lines keeps those that callers' own threads used last: they need no goroutine.
+var lines struct {
+	mu   sync.Mutex
+	idle []*thread
+}
+
+// here runs f on the caller's thread, which saves the way to one of ours and
+// back: two wake-ups, a third of what an os/exec takes.
+func here(f func(*thread)) error {
+	lines.mu.Lock()
+	var t *thread
+	if n := len(lines.idle); n > 0 {
+		t, lines.idle = lines.idle[n-1], lines.idle[:n-1]
+	}
+	lines.mu.Unlock()
+	if t == nil {
+		var err error
+		if t, err = newLine(); err != nil {
+			return err
+		}
+	}
+	f(t)
+	lines.mu.Lock()
+	defer lines.mu.Unlock()
+	if len(lines.idle) >= maxThreads() {
+		t.close()
+		return nil
+	}
+	lines.idle = append(lines.idle, t)
+	return nil
 }
 
 // Release ends the idle threads. The kernel then kills the commands that they
@@ -120,13 +164,19 @@ func Release() {
 		close(t.jobs)
 		<-t.ended
 	}
+	lines.mu.Lock()
+	defer lines.mu.Unlock()
+	for _, t := range lines.idle {
+		t.close()
+	}
+	lines.idle = nil
 }
 
 // loop runs for as long as the process does, Release aside.
 func (t *thread) loop() {
 	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 	defer close(t.ended)
-	defer closeAll([]int{t.self, t.sock[0], t.sock[1]})
+	defer t.close()
 	for j := range t.jobs {
 		j.run(t)
 		threads.mu.Lock()

@@ -45,7 +45,6 @@ func (c *Command) inherited(p *spawn.Program) {
 	// All processors: the kernel takes those that the cpuset has.
 	p.Do("sched_setaffinity", "", unix.SYS_SCHED_SETAFFINITY, 0, len(everyCPU), everyCPU)
 	p.Try("sched_setscheduler", "", unix.SYS_SCHED_SETSCHEDULER, 0, 0 /* SCHED_OTHER */, p.Words(0))
-	ownKeyring(p)
 	// CLONE_CLEAR_SIGHAND resets handlers; what the embedder ignores would stay
 	// ignored over exec (signal(7)).
 	for _, sig := range ignoredSignals() {
@@ -55,17 +54,6 @@ func (c *Command) inherited(p *spawn.Program) {
 		p.Do("prlimit", rlimitNames[l.Resource], unix.SYS_PRLIMIT64, 0, l.Resource, p.Words(uintptr(l.Soft), uintptr(l.Hard)), 0)
 	}
 }
-
-// ownKeyring gives the command an empty session keyring: whoever inherits the
-// embedder's possesses the keys in it, and may read them (keyrings(7)).
-func ownKeyring(p *spawn.Program) {
-	if features.keyrings.supported() {
-		p.Do(keyringOp, "session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
-	}
-}
-
-// keyringOp fails with EDQUOT where the owner has all the keys that he may have.
-const keyringOp = "keyctl"
 
 var everyCPU = strings.Repeat("\xff", 128)
 

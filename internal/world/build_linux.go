@@ -42,7 +42,7 @@ type Root interface {
 type World struct {
 	spec Spec
 
-	mu    sync.Mutex
+	mu    sync.RWMutex
 	files []*os.File // nil once closed
 
 	closing sync.WaitGroup // of the mount namespaces of commands that ended
@@ -228,8 +228,8 @@ func (w *World) Close() error {
 // Namespace files for packages that work inside: nil once the World is closed
 // or where it has none of its own.
 func (w *World) file(i int) *os.File {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.mu.RLock()
+	defer w.mu.RUnlock()
 	if i >= len(w.files) {
 		return nil
 	}

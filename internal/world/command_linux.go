@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,31 +35,28 @@ type Command struct {
 type Clock struct{ Monotonic, Boottime int64 }
 
 // Start starts c in a PID namespace and a copy of the mount namespace of its own.
+// A Close of the World waits for it.
 func (w *World) Start(ctx context.Context, c Command) (*Process, error) {
-	files, err := w.inputs()
-	if err != nil {
-		return nil, err
-	}
-	defer closeFiles(files)
-	for wait := time.Millisecond; ; wait *= 2 {
-		p, err := spawn.Start(ctx, len(c.Files), func(p *spawn.Program) { w.command(p, files, c) })
-		if err == nil {
-			return &Process{Process: p, world: w}, nil
-		}
-		// The keyrings of commands that ended count until the kernel's next grace period.
-		if !keysExhausted(err) || wait > maxKeyWait {
-			return nil, outerError("a command in a sandbox", err)
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+	return w.start(ctx, c, spawn.Start)
 }
 
-// maxKeyWait is some ten times a grace period.
-const maxKeyWait = 256 * time.Millisecond
+// StartHere is Start on the caller's thread, as spawn.StartHere.
+func (w *World) StartHere(ctx context.Context, c Command) (*Process, error) {
+	return w.start(ctx, c, spawn.StartHere)
+}
+
+func (w *World) start(ctx context.Context, c Command, start starter) (*Process, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.files == nil {
+		return nil, os.ErrClosed
+	}
+	p, err := start.patient(ctx, len(c.Files), func(p *spawn.Program) { w.command(p, c) })
+	if err != nil {
+		return nil, outerError("a command in a sandbox", err)
+	}
+	return &Process{Process: p, world: w}, nil
+}
 
 // A Process is a command that runs in a World.
 type Process struct {
@@ -83,40 +79,21 @@ func (p *Process) Close() error {
 	return p.Process.Close()
 }
 
-// inputs duplicates the World's files, so that a concurrent Close can't take
-// them away from a program in flight.
-func (w *World) inputs() (files []*os.File, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.files == nil {
-		return nil, os.ErrClosed
-	}
-	for i, f := range w.files {
-		if i == fileRoot {
-			continue
-		}
-		d, err := dup(f)
-		if err != nil {
-			closeFiles(files)
-			return nil, err
-		}
-		files = append(files, d)
-	}
-	return files, nil
-}
-
 // command adds the calls that turn a child into the command. The first child
 // enters the World's namespaces and makes the second, which is PID 1 of its own.
-func (w *World) command(p *spawn.Program, files []*os.File, c Command) {
+func (w *World) command(p *spawn.Program, c Command) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
 	cgroup := optional(p, c.Cgroup)
 	kinds := []int{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWUTS, unix.CLONE_NEWIPC, unix.CLONE_NEWNET}
 	var ns []spawn.Ref
-	for _, f := range files {
-		ns = append(ns, p.Input(int(f.Fd())))
+	for i, f := range w.files {
+		if i != fileRoot {
+			ns = append(ns, p.Input(int(f.Fd())))
+		}
 	}
 	priority(p)
+	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
 	self := selfHandle(p)
 	for i, f := range ns {
 		// The user namespace first: it owns the others.

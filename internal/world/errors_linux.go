@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
 // Unsupported says that something was asked for that this machine, or this
@@ -44,12 +42,6 @@ func outerError(what string, err error) error {
 		return &Unsupported{what, err, "an outer container's seccomp profile or missing CAP_SYS_ADMIN refuses it: run it with --security-opt seccomp=unconfined, or --privileged"}
 	}
 	return err
-}
-
-// keysExhausted says whether there was no room for a session keyring.
-func keysExhausted(err error) bool {
-	var e *spawn.Error
-	return errors.As(err, &e) && e.Op == keyringOp && e.Errno == unix.EDQUOT
 }
 
 // filtered says whether a seccomp filter lies over this process (proc(5), Seccomp).

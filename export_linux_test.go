@@ -1,0 +1,8 @@
+package sandbox
+
+// For tests of the parsers alone.
+var (
+	Find     = find
+	MemberOf = memberOf
+	GroupID  = groupID
+)

@@ -1,0 +1,140 @@
+//go:build linux
+
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// plain is a program whose first child becomes the command.
+func plain(argv ...string) func(*Program) { return command(nil, argv...) }
+
+// nested is one whose nested child does, in a PID namespace of its own where we may make one.
+func nested(argv ...string) func(*Program) {
+	return command(func(p *Program) {
+		flags := uint64(unix.CLONE_NEWPID | unix.CLONE_NEWNS)
+		if os.Geteuid() != 0 {
+			flags = 0
+		}
+		p.ForkCommand(flags, NoRef)
+	}, argv...)
+}
+
+// command has our first three descriptors and what middle does before they are in their places.
+func command(middle func(*Program), argv ...string) func(*Program) {
+	return func(p *Program) {
+		var in []Ref
+		for _, fd := range []int{0, 1, 2} {
+			in = append(in, p.Input(fd))
+		}
+		if middle != nil {
+			middle(p)
+		}
+		for i, fd := range in {
+			p.Do("dup3", "", unix.SYS_DUP3, fd, i, 0)
+		}
+		finish(p, argv...)
+	}
+}
+
+func finish(p *Program, argv ...string) {
+	p.Do("sigmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
+	p.Exec([]string{argv[0]}, argv, os.Environ())
+}
+
+// firstID is where the ids of the user namespace begin that root's tests make.
+const firstID = 1_700_000_000
+
+// newUserNS makes a user namespace as internal/world does: root's has a range, an ordinary user's his own id.
+func newUserNS(ctx context.Context) (*os.File, error) {
+	fds, _, err := Run(ctx, func(p *Program) {
+		p.Do("unshare", "user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+		if os.Geteuid() == 0 {
+			p.BeforeReap(func(pid int) error {
+				for _, name := range []string{"uid_map", "gid_map"} {
+					if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, name), fmt.Appendf(nil, "0 %d 65536", firstID), 0); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		} else {
+			writeFile(p, "/proc/self/setgroups", "deny")
+			writeFile(p, "/proc/self/uid_map", fmt.Sprintf("0 %d 1", os.Geteuid()))
+			writeFile(p, "/proc/self/gid_map", fmt.Sprintf("0 %d 1", os.Getegid()))
+		}
+		p.Send(open(p, "/proc/self/ns/user"))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "user namespace"), nil
+}
+
+func open(p *Program, path string) Ref {
+	return p.Do("open", path, unix.SYS_OPENAT, unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+func writeFile(p *Program, path, text string) {
+	fd := p.Do("open", path, unix.SYS_OPENAT, unix.AT_FDCWD, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	p.Do("write", path, unix.SYS_WRITE, fd, text, len(text))
+}
+
+// worldCommand has what internal/world's commands have of what this package is about: an intermediate child that
+// enters a user namespace, a nested one in a PID namespace that changes its ids twice.
+func worldCommand(user *os.File, argv ...string) func(*Program) {
+	return func(p *Program) {
+		var in []Ref
+		for fd := range 3 {
+			in = append(in, p.Input(fd))
+		}
+		p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(user.Fd())), unix.CLONE_NEWUSER)
+		p.ForkCommand(unix.CLONE_NEWPID|unix.CLONE_NEWNS, NoRef)
+		p.SetIDs(insideRoot())
+		p.Do("setsid", "", unix.SYS_SETSID)
+		for i, fd := range in {
+			p.Do("dup3", "", unix.SYS_DUP3, fd, i, 0)
+		}
+		ids := insideRoot()
+		if os.Geteuid() == 0 {
+			ids.UID, ids.GID = 1000, 1000
+		}
+		p.SetIDs(ids)
+		p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+		finish(p, argv...)
+	}
+}
+
+func insideRoot() IDs { return IDs{KeepGroups: os.Geteuid() != 0} }
+
+// worldBuild has what internal/world's Build has of what this package is about: namespaces, a nested child that is
+// done and joined, descriptors that come back.
+func worldBuild(user *os.File) func(*Program) {
+	return func(p *Program) {
+		p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(user.Fd())), unix.CLONE_NEWUSER)
+		p.Do("unshare", "namespaces", unix.SYS_UNSHARE, unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC)
+		p.SetIDs(insideRoot())
+		n := p.Fork(unix.CLONE_NEWPID)
+		fs := p.Do("fsopen", "proc", unix.SYS_FSOPEN, "proc", unix.FSOPEN_CLOEXEC)
+		p.Join(n)
+		p.Do("sethostname", "box", unix.SYS_SETHOSTNAME, "box", 3)
+		p.Send(open(p, "/proc/self/ns/uts"), fs)
+		p.Send(open(p, "/proc/self/ns/mnt"))
+	}
+}
+
+// wait waits for the end of p and gives it back.
+func wait(t testing.TB, p *Process) unix.WaitStatus {
+	t.Helper()
+	s, err := p.Wait(t.Context())
+	require.NoError(t, err)
+	require.True(t, s.Known)
+	require.NoError(t, p.Close())
+	return s.Status
+}

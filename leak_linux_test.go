@@ -1,0 +1,88 @@
+package sandbox_test
+
+import (
+	"context"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
+)
+
+// A thousand sandboxes, fifty at a time, leave the machine as it was.
+func TestThousandSandboxes(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st, root := store(t), skeleton(t)
+		const all, together = 1000, 50
+		var group sync.WaitGroup
+		next, failed := make(chan int), make(chan error, all)
+		for range together {
+			group.Go(func() {
+				for i := range next {
+					failed <- thousandth(t.Context(), st, root, i)
+				}
+			})
+		}
+		for i := range all {
+			next <- i
+		}
+		close(next)
+		group.Wait()
+		for range all {
+			require.NoError(t, <-failed)
+		}
+		info, err := st.Sandboxes(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, info)
+		// A thread for each program that runs, not for each sandbox or command.
+		require.Less(t, testenv.Threads(), 20*runtime.GOMAXPROCS(0))
+	})
+}
+
+func thousandth(ctx context.Context, st *sandbox.Store, root string, i int) error {
+	o := sandbox.Options{Store: st, Name: "n" + strconv.Itoa(i)}
+	if i%4 == 0 {
+		o.Rootfs = root
+	}
+	res, err := sandbox.Run(ctx, o, sandbox.Command("sh", "-c", `test $$ = 1 && test "$(hostname)" = n`+strconv.Itoa(i)))
+	if err != nil {
+		return err
+	}
+	return res.Err()
+}
+
+// A Sandbox that its owner forgot is taken down by the garbage collector, with what runs in it.
+func TestDroppedSandbox(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st := store(t)
+		mark := newMark()
+		forget(t, st, sandbox.Options{Store: st}, mark)
+		forget(t, st, sandbox.Options{Store: st, Rootfs: skeleton(t)}, mark)
+		require.NotEmpty(t, living(t, mark))
+		require.Eventually(t, func() bool {
+			runtime.GC()
+			all, err := st.Sandboxes(t.Context())
+			require.NoError(t, err)
+			return len(all) == 0 && len(living(t, mark)) == 0
+		}, 10*time.Second, 10*time.Millisecond)
+
+	})
+}
+
+//go:noinline
+func forget(t *testing.T, st *sandbox.Store, o sandbox.Options, mark string) {
+	c := lingering(mark)
+	c.Pipes = sandbox.PipeStdout
+	p, err := sandbox.New(o).Start(t.Context(), c)
+	require.NoError(t, err)
+	_, err = p.Stdout.Read(make([]byte, 3))
+	require.NoError(t, err)
+	require.NoError(t, p.Stdout.Close())
+}

@@ -1,0 +1,816 @@
+//go:build linux
+
+package sandbox_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
+)
+
+// dies ends by the way that its argument names, or uses what it names.
+const dies = `
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static volatile int zero;
+static int deep(volatile char *above, long n) {
+	volatile char here[4096];
+	here[0] = here[4095] = n;
+	return n == 0 ? 0 : deep(here, n - 1) + here[0] + above[0];
+}
+static void fill(const char *name) {
+	static char b[4096];
+	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (fd < 0) _exit(90);
+	for (int i = 0; i < 1000; i++)
+		if (write(fd, b, sizeof b) < 0) _exit(errno);
+	_exit(0);
+}
+static void die(const char *how, const char *arg) {
+	long n = arg ? atol(arg) : 0;
+	if (!strcmp(how, "exit")) _exit(n);
+	if (!strcmp(how, "segv")) *(volatile int *)8 = 1;
+	if (!strcmp(how, "fpe")) { volatile int x = 1000; x /= zero; _exit(x); }
+	if (!strcmp(how, "ill")) __builtin_trap();
+#if defined(__x86_64__)
+	if (!strcmp(how, "trap")) __asm__ volatile("int3");
+#else
+	if (!strcmp(how, "trap")) __asm__ volatile("brk 0");
+#endif
+	if (!strcmp(how, "bus")) {
+		int fd = memfd_create("x", 0);
+		volatile char *p = mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0);
+		_exit(*p);
+	}
+	if (!strcmp(how, "abort")) abort();
+	if (!strcmp(how, "raise")) { raise(n); _exit(0); }
+	if (!strcmp(how, "deep")) _exit(deep((char[]){0}, n / 4096) & 0);
+	if (!strcmp(how, "fill")) fill(arg);
+	if (!strcmp(how, "touch")) {
+		char *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED) _exit(91);
+		for (long i = 0; i < n; i += 4096) p[i] = 1;
+		_exit(0);
+	}
+	if (!strcmp(how, "fork")) {
+		long ok = 0;
+		while (ok < n) {
+			pid_t p = fork();
+			if (p < 0) break;
+			if (p == 0) { pause(); _exit(0); }
+			ok++;
+		}
+		printf("%ld %d\n", ok, errno);
+		fflush(stdout);
+		_exit(0);
+	}
+	if (!strcmp(how, "files")) {
+		long ok = 0;
+		while (open("/dev/null", O_RDONLY) >= 0) ok++;
+		printf("%ld %d\n", ok, errno);
+		fflush(stdout);
+		_exit(0);
+	}
+	static char b[65536];
+	if (!strcmp(how, "flood"))
+		while (write(1, b, sizeof b) > 0) ;
+	_exit(92);
+}
+int main(int argc, char **argv) {
+	if (argc > 3 && !strcmp(argv[1], "child")) {
+		int s;
+		if (fork() == 0) die(argv[2], argv[3]);
+		wait(&s);
+		_exit(WIFSIGNALED(s) ? 128 + WTERMSIG(s) : WEXITSTATUS(s));
+	}
+	if (argc > 1) die(argv[1], argc > 2 ? argv[2] : 0);
+	_exit(93);
+}`
+
+// diesRoot is a Rootfs with that program as /bin/d.
+func diesRoot(t testing.TB) string {
+	return rootWith(t, map[string]string{"d": testenv.C(t, dies)})
+}
+
+// withDies is RootAndUser for tests that run the program.
+func withDies(t *testing.T, f func(t *testing.T)) {
+	testenv.C(t, dies)
+	testenv.RootAndUser(t, f)
+}
+
+func die(args ...string) *sandbox.Cmd { return sandbox.Command("/bin/d", args...) }
+
+// needs runs a part that needs a cgroup: root has one here, an ordinary user
+// must be told what is missing. It returns whether the test goes on.
+func needsCgroup(t *testing.T, sb *sandbox.Sandbox, c *sandbox.Cmd) bool {
+	if os.Geteuid() == 0 {
+		return true
+	}
+	requireNoCgroup(t, sb, c)
+	return false
+}
+
+// requireNoCgroup wants the error for limits that this user can't have.
+func requireNoCgroup(t *testing.T, sb *sandbox.Sandbox, c *sandbox.Cmd) {
+	t.Helper()
+	res, err := sb.Run(t.Context(), c)
+	require.Nil(t, res)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.Regexp(t, "delegat|root", err.Error(), "the remedy")
+}
+
+// Every exit status is told.
+func TestExitStatus(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{Rootfs: diesRoot(t)})
+		for code := range 256 {
+			res, err := sb.Run(t.Context(), die("exit", strconv.Itoa(code)))
+			require.NoError(t, err)
+			require.Equal(t, sandbox.Exited, res.Status)
+			require.Equal(t, code, res.ExitCode)
+			require.Zero(t, res.Signal)
+			require.Empty(t, res.Hit)
+			require.Equal(t, code == 0, res.Err() == nil)
+		}
+	})
+}
+
+// The signals that PID 1 can die of are told as they were, those of its
+// descendants are as it sees them.
+func TestSignals(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{Rootfs: diesRoot(t)})
+		for how, sig := range map[string]syscall.Signal{
+			"segv": syscall.SIGSEGV, "ill": syscall.SIGILL, "trap": syscall.SIGTRAP, "bus": syscall.SIGBUS,
+			// As PID 1 it ignores its own SIGABRT, and glibc then goes on to a fault.
+			"abort": syscall.SIGSEGV,
+			"fpe":   syscall.SIGFPE,
+		} {
+			if how == "fpe" && runtime.GOARCH != "amd64" {
+				continue // a division by zero is 0 there
+			}
+			res, err := sb.Run(t.Context(), die(how))
+			require.NoError(t, err, how)
+			require.Equal(t, sandbox.Signaled, res.Status, how)
+			require.Equal(t, sig, res.Signal, how)
+			require.Equal(t, 128+int(sig), res.ExitCode, how)
+			require.Equal(t, "signal: "+sig.String(), res.String())
+			require.Error(t, res.Err())
+
+			if how == "abort" {
+				sig = syscall.SIGABRT
+			}
+			res, err = sb.Run(t.Context(), die("child", how, "0"))
+			require.NoError(t, err, how)
+			require.Equal(t, fmt.Sprintf("exit status %d", 128+int(sig)), res.String(), how)
+		}
+		for sig := 1; sig <= 64; sig++ {
+			// What PID 1 sends itself it ignores.
+			res, err := sb.Run(t.Context(), die("raise", strconv.Itoa(sig)))
+			require.NoError(t, err)
+			if syscall.Signal(sig) == syscall.SIGSEGV || sig == 32 || sig == 33 {
+				continue // 32 and 33 are glibc's own
+			}
+			require.Equal(t, "exit status 0", res.String(), "signal %d", sig)
+		}
+	})
+}
+
+// Process.Signal is a signal from outside: without a handler only SIGKILL ends PID 1. Kill is another status.
+func TestSignalFromOutside(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		wait := func(script string, do func(p *sandbox.Process)) *sandbox.Result {
+			c := sh(script)
+			c.Pipes = sandbox.PipeStdout
+			p, err := sb.Start(t.Context(), c)
+			require.NoError(t, err)
+			defer p.Stdout.Close()
+			_, err = io.ReadFull(p.Stdout, make([]byte, 6)) // "ready\n"
+			require.NoError(t, err)
+			do(p)
+			res, err := p.Wait(t.Context())
+			require.NoError(t, err)
+			return res
+		}
+		send := func(sigs ...syscall.Signal) func(p *sandbox.Process) {
+			return func(p *sandbox.Process) {
+				for _, s := range sigs {
+					require.NoError(t, p.Signal(s))
+				}
+			}
+		}
+		res := wait("echo ready; sleep 100", send(syscall.SIGTERM, syscall.SIGINT, syscall.SIGKILL))
+		require.Equal(t, sandbox.Signaled, res.Status)
+		require.Equal(t, syscall.SIGKILL, res.Signal)
+		res = wait("trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done", send(syscall.SIGTERM))
+		require.Equal(t, "exit status 9", res.String())
+		res = wait("echo ready; sleep 100", func(p *sandbox.Process) { require.NoError(t, p.Kill()) })
+		require.Equal(t, sandbox.Killed, res.Status)
+		require.Equal(t, 128+9, res.ExitCode)
+	})
+}
+
+// The context's end before, during and after the run.
+func TestContext(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		cause := errors.New("had enough")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
+		res, err := sb.Run(ctx, sandbox.Command("true"))
+		require.Nil(t, res)
+		require.ErrorIs(t, err, cause)
+
+		ctx, cancel = context.WithCancelCause(t.Context())
+		time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+		res, err = sb.Run(ctx, sh("sleep 100 & sleep 100"))
+		require.ErrorIs(t, err, cause)
+		require.Equal(t, sandbox.Canceled, res.Status)
+		require.Equal(t, 128+9, res.ExitCode)
+
+		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer stop()
+		res, err = sb.Run(ctx, sh("sleep 100"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, sandbox.Canceled, res.Status)
+
+		ctx, cancel = context.WithCancelCause(t.Context())
+		res, err = sb.Run(ctx, sh("exit 5"))
+		cancel(cause)
+		require.NoError(t, err)
+		require.Equal(t, "exit status 5", res.String())
+
+		// Start's context bounds the start alone.
+		ctx, cancel = context.WithCancelCause(t.Context())
+		p, err := sb.Start(ctx, sh("sleep 0.05; exit 6"))
+		require.NoError(t, err)
+		cancel(cause)
+		res, err = p.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "exit status 6", res.String())
+	})
+}
+
+// At whatever instant the context ends, the Result and the error agree: not run, ended by itself, or canceled.
+func TestContextAtAnyTime(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		mustExit(t, sb, sandbox.Command("true"))
+		cause := errors.New("had enough")
+		seen := map[string]int{}
+		for i := range 300 {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			stop := time.AfterFunc(time.Duration(i)*20*time.Microsecond, func() { cancel(cause) })
+			res, err := sb.Run(ctx, sandbox.Command("true"))
+			stop.Stop()
+			cancel(nil)
+			switch {
+			case res == nil:
+				require.ErrorIs(t, err, cause)
+				seen["not run"]++
+			case res.Status == sandbox.Canceled:
+				require.ErrorIs(t, err, cause)
+				seen["canceled"]++
+			default:
+				require.NoError(t, err)
+				require.Equal(t, "exit status 0", res.String())
+				seen["ended"]++
+			}
+		}
+		require.Len(t, seen, 3, "%v: want each", seen)
+	})
+}
+
+// Close during Run kills it and says so, also when the command is only being started; Run after Close is os.ErrClosed.
+func TestCloseDuringRun(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st := store(t)
+		for i := range 12 {
+			sb := sandbox.New(sandbox.Options{Store: st})
+			require.NoError(t, sb.Prepare(t.Context()))
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					res, err := sb.Run(t.Context(), sh("sleep 100"))
+					if !errors.Is(err, os.ErrClosed) || res != nil && res.Status != sandbox.Killed {
+						t.Errorf("%v, %v", res, err)
+					}
+				})
+			}
+			time.Sleep(time.Duration(i) * 500 * time.Microsecond)
+			require.NoError(t, sb.Close())
+			wg.Wait()
+		}
+	})
+}
+
+// Wall: of the command, of the Options as a default, and the command's own before it.
+func TestWall(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st := store(t)
+		for name, tt := range map[string]struct {
+			own, byDefault time.Duration
+			scope          sandbox.Scope
+		}{
+			"own":     {50 * time.Millisecond, 0, sandbox.ScopeCmd},
+			"default": {0, 50 * time.Millisecond, sandbox.ScopeSandbox},
+			"tighter": {50 * time.Millisecond, time.Hour, sandbox.ScopeCmd},
+		} {
+			sb := box(t, sandbox.Options{Store: st, Limits: sandbox.Limits{Wall: tt.byDefault}})
+			c := sh("sleep 100 & sleep 100")
+			c.Limits.Wall = tt.own
+			res, err := sb.Run(t.Context(), c)
+			require.NoError(t, err, name)
+			require.Equal(t, sandbox.WallLimit, res.Status, name)
+			require.Equal(t, []sandbox.Hit{{Status: sandbox.WallLimit, Scope: tt.scope}}, res.Hit, name)
+			require.GreaterOrEqual(t, res.Usage.Wall, 50*time.Millisecond)
+			require.Equal(t, sandbox.FromClock, res.Usage.WallSource)
+			require.Error(t, res.Err())
+		}
+		c := sh("exit 3")
+		c.Limits.Wall = time.Hour
+		res, err := box(t, sandbox.Options{Store: st}).Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, "exit status 3", res.String())
+		require.Empty(t, res.Hit)
+	})
+}
+
+// Output: the Writers get exactly as many bytes, over both streams, a file too.
+func TestOutputLimit(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		st := store(t)
+		sb := box(t, sandbox.Options{Store: st, Rootfs: diesRoot(t)})
+		hit := []sandbox.Hit{{Status: sandbox.OutputLimit, Scope: sandbox.ScopeCmd}}
+		var out counter
+		c := die("flood")
+		c.Stdout, c.Limits.Output = &out, 100_001
+		res, err := sb.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, sandbox.OutputLimit, res.Status)
+		require.Equal(t, hit, res.Hit)
+		require.EqualValues(t, 100_001, out.n.Load())
+
+		file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		require.NoError(t, err)
+		defer file.Close()
+		c.Stdout = file
+		res, err = sb.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, sandbox.OutputLimit, res.Status)
+		info, err := file.Stat()
+		require.NoError(t, err)
+		require.EqualValues(t, 100_001, info.Size())
+
+		// Over two streams, and as the default of the Options.
+		host := box(t, sandbox.Options{Store: st, Limits: sandbox.Limits{Output: 50_000}})
+		var a, b counter
+		c = sh("yes >&2 & yes; wait")
+		c.Stdout, c.Stderr = &a, &b
+		res, err = host.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, sandbox.OutputLimit, res.Status)
+		require.Equal(t, []sandbox.Hit{{Status: sandbox.OutputLimit, Scope: sandbox.ScopeSandbox}}, res.Hit)
+		require.EqualValues(t, 50_000, a.n.Load()+b.n.Load())
+
+		// Exactly the limit is within it. One more byte is noticed even when the command has ended first.
+		for n, want := range map[int][]sandbox.Hit{1000: nil, 1001: hit} {
+			var buf bytes.Buffer
+			c := sh(fmt.Sprintf("head -c %d /dev/zero", n))
+			c.Stdout, c.Limits.Output = &buf, 1000
+			res, err := host.Run(t.Context(), c)
+			require.NoError(t, err)
+			require.Equal(t, want, res.Hit, "%d bytes", n)
+			require.Equal(t, 1000, buf.Len())
+		}
+	})
+}
+
+// A slow Writer with a limit: the embedder's memory does not grow with what the command can write.
+func TestOutputLimitMemory(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{Rootfs: diesRoot(t)})
+		require.NoError(t, sb.Prepare(t.Context()))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var out counter
+		c := die("flood")
+		c.Stdout, c.Limits = &out, sandbox.Limits{Output: 300 << 20, Wall: time.Minute}
+		res, err := sb.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, sandbox.OutputLimit, res.Status)
+		runtime.ReadMemStats(&after)
+		require.EqualValues(t, 300<<20, out.n.Load())
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8<<20))
+	})
+}
+
+// Resource limits of each process, as the command's own or the Options' default.
+func TestRlimits(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		st, root := store(t), diesRoot(t)
+		efbig, xfsz := fmt.Sprintf("exit status %d", unix.EFBIG), fmt.Sprintf("exit status %d", 128+int(unix.SIGXFSZ))
+		for name, tt := range map[string]struct {
+			limits sandbox.Limits
+			cmd    *sandbox.Cmd
+			want   string
+			out    string
+		}{
+			"file size, PID 1":        {sandbox.Limits{FileSize: 10_000}, die("fill", "/f"), efbig, ""},
+			"file size, its child":    {sandbox.Limits{FileSize: 10_000}, die("child", "fill", "/f"), xfsz, ""},
+			"file size, within":       {sandbox.Limits{FileSize: 5 << 20}, die("fill", "/f"), "exit status 0", ""},
+			"stack, too deep":         {sandbox.Limits{Stack: 1 << 20}, die("deep", "3000000"), "signal: segmentation fault", ""},
+			"stack, within":           {sandbox.Limits{Stack: 4 << 20}, die("deep", "3000000"), "exit status 0", ""},
+			"stack, default":          {sandbox.Limits{}, die("deep", "7000000"), "exit status 0", ""},
+			"stack, default too deep": {sandbox.Limits{}, die("deep", "9000000"), "signal: segmentation fault", ""},
+			"stack, unlimited":        {sandbox.Limits{Stack: sandbox.Unlimited}, die("deep", "100000000"), "exit status 0", ""},
+			"open files":              {sandbox.Limits{OpenFiles: 64}, die("files"), "exit status 0", fmt.Sprintf("61 %d\n", unix.EMFILE)},
+			"open files, default":     {sandbox.Limits{}, die("files"), "exit status 0", fmt.Sprintf("1021 %d\n", unix.EMFILE)},
+		} {
+			run := func(o, c sandbox.Limits, name string) {
+				sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root, Limits: o})
+				defer sb.Close()
+				var out bytes.Buffer
+				cmd := *tt.cmd
+				cmd.Limits, cmd.Stdout = c, &out
+				res, err := sb.Run(t.Context(), &cmd)
+				require.NoError(t, err, name)
+				require.Equal(t, tt.want, res.String(), name)
+				require.Equal(t, tt.out, out.String(), name)
+			}
+			run(sandbox.Limits{}, tt.limits, name)
+			run(tt.limits, sandbox.Limits{}, name+", by default")
+		}
+	})
+}
+
+// Unlimited open files are what the embedder itself may have at most.
+func TestUnlimitedOpenFiles(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		var own unix.Rlimit
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &own))
+		sb := box(t, sandbox.Options{Limits: sandbox.Limits{OpenFiles: sandbox.Unlimited}})
+		out, err := sb.Output(t.Context(), sh("ulimit -n"))
+		require.NoError(t, err)
+		require.Equal(t, strconv.FormatUint(own.Max, 10), strings.TrimSpace(string(out)))
+		c := sh("ulimit -n")
+		c.Limits.OpenFiles = int64(own.Max) + 1
+		_, err = sb.Run(t.Context(), c)
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+	})
+}
+
+// A command that uses more memory than it may is killed, and the Result says whose limit it was.
+func TestMemoryLimit(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		st, root := store(t), diesRoot(t)
+		sb := box(t, sandbox.Options{Store: st, Rootfs: root})
+		c := die("touch", strconv.Itoa(64<<20))
+		c.Limits.Memory = 32 << 20
+		if !needsCgroup(t, sb, c) {
+			return
+		}
+		res, err := sb.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, sandbox.MemoryLimit, res.Status)
+		require.Equal(t, syscall.SIGKILL, res.Signal)
+		require.Equal(t, []sandbox.Hit{{Status: sandbox.MemoryLimit, Scope: sandbox.ScopeCmd}}, res.Hit)
+		require.Equal(t, sandbox.FromCgroup, res.Usage.MemorySource)
+		require.InDelta(t, 32<<20, res.Usage.MemoryPeak, 1<<20)
+
+		c.Limits.Memory = 128 << 20
+		res = mustExit(t, sb, c)
+		require.Empty(t, res.Hit)
+		require.InDelta(t, 64<<20, res.Usage.MemoryPeak, 4<<20)
+
+		// A child of the command: the command itself lives on and is not at fault. The hit is told.
+		c = die("child", "touch", strconv.Itoa(64<<20))
+		c.Limits.Memory = 32 << 20
+		res, err = sb.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, "exit status 137", res.String())
+		require.Equal(t, []sandbox.Hit{{Status: sandbox.MemoryLimit, Scope: sandbox.ScopeCmd}}, res.Hit)
+
+		sum := box(t, sandbox.Options{Store: st, Rootfs: root, Limits: sandbox.Limits{Memory: 32 << 20}})
+		res, err = sum.Run(t.Context(), die("touch", strconv.Itoa(64<<20)))
+		require.NoError(t, err)
+		require.Equal(t, sandbox.MemoryLimit, res.Status)
+		require.Equal(t, []sandbox.Hit{{Status: sandbox.MemoryLimit, Scope: sandbox.ScopeSandbox}}, res.Hit)
+	})
+}
+
+// A limit that leaves no room for an exec is a verdict on the command, and nobody else is harmed.
+func TestTinyMemoryLimit(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{Rootfs: diesRoot(t)})
+		c := die("touch", strconv.Itoa(8<<20))
+		c.Limits.Memory = 1 << 20
+		if !needsCgroup(t, sb, c) {
+			return
+		}
+		for kib := int64(4); kib <= 1024; kib *= 2 {
+			c.Limits.Memory = kib << 10
+			for range 3 {
+				res, err := sb.Run(t.Context(), c)
+				require.NoError(t, err, "%d KiB", kib)
+				require.Equal(t, sandbox.MemoryLimit, res.Status, "%d KiB", kib)
+				require.Equal(t, []sandbox.Hit{{Status: sandbox.MemoryLimit, Scope: sandbox.ScopeCmd}}, res.Hit, "%d KiB", kib)
+			}
+		}
+		mustExit(t, sb, die("exit", "0"))
+	})
+}
+
+// A fork over PIDs fails and is noted; nobody is killed.
+func TestPIDsLimit(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		st, root := store(t), diesRoot(t)
+		sb := box(t, sandbox.Options{Store: st, Rootfs: root})
+		var out bytes.Buffer
+		c := die("fork", "1000")
+		c.Stdout, c.Limits.PIDs = &out, 10
+		if !needsCgroup(t, sb, c) {
+			return
+		}
+		want := fmt.Sprintf("9 %d\n", unix.EAGAIN)
+		res := mustExit(t, sb, c)
+		require.Equal(t, want, out.String())
+		require.Equal(t, []sandbox.Hit{{Status: sandbox.PIDsLimit, Scope: sandbox.ScopeCmd}}, res.Hit)
+
+		out.Reset()
+		c.Limits.PIDs = 0
+		res = mustExit(t, box(t, sandbox.Options{Store: st, Rootfs: root, Limits: sandbox.Limits{PIDs: 10}}), c)
+		require.Equal(t, want, out.String())
+		require.Equal(t, []sandbox.Hit{{Status: sandbox.PIDsLimit, Scope: sandbox.ScopeSandbox}}, res.Hit)
+
+		c.Args[2], c.Limits.PIDs = "5", 10
+		res = mustExit(t, sb, c)
+		require.Empty(t, res.Hit)
+	})
+}
+
+// A fork bomb is contained, and gone with its PID 1.
+func TestForkBomb(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		c := sh("bomb() { bomb | bomb & bomb; }; bomb 2>/dev/null")
+		c.Limits = sandbox.Limits{PIDs: 64, Wall: 500 * time.Millisecond}
+		if !needsCgroup(t, sb, c) {
+			return
+		}
+		res, err := sb.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Contains(t, res.Hit, sandbox.Hit{Status: sandbox.PIDsLimit, Scope: sandbox.ScopeCmd})
+	})
+}
+
+// CPUs slows a command down, and says so.
+func TestCPUs(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st := store(t)
+		sb := box(t, sandbox.Options{Store: st})
+		c := sh("while :; do :; done")
+		c.Limits = sandbox.Limits{CPUs: 0.2, Wall: time.Second}
+		if !needsCgroup(t, sb, c) {
+			return
+		}
+		res, err := sb.Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Equal(t, sandbox.WallLimit, res.Status)
+		require.Contains(t, res.Hit, sandbox.Hit{Status: sandbox.CPUThrottled, Scope: sandbox.ScopeCmd})
+		require.Less(t, res.Usage.User+res.Usage.System, 400*time.Millisecond)
+
+		c.Limits.CPUs = 0
+		res, err = box(t, sandbox.Options{Store: st, Limits: sandbox.Limits{CPUs: 0.2}}).Run(t.Context(), c)
+		require.NoError(t, err)
+		require.Contains(t, res.Hit, sandbox.Hit{Status: sandbox.CPUThrottled, Scope: sandbox.ScopeSandbox})
+		require.Less(t, res.Usage.User+res.Usage.System, 400*time.Millisecond)
+	})
+}
+
+// What an ordinary user can't have without a delegated cgroup is an error with the remedy, and nothing is made for it.
+func TestLimitsUnsupported(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		if os.Geteuid() == 0 {
+			return // has them: the tests above
+		}
+		leaks(t)
+		st := store(t)
+		for name, l := range map[string]sandbox.Limits{"memory": {Memory: 1 << 30}, "pids": {PIDs: 100}, "cpus": {CPUs: 1}} {
+			c := sandbox.Command("true")
+			c.Limits = l
+			sb := box(t, sandbox.Options{Store: st})
+			requireNoCgroup(t, sb, c)
+			mustExit(t, sb, sandbox.Command("true"))
+			requireNoCgroup(t, box(t, sandbox.Options{Store: st, Name: "with-" + name, Limits: l}), sandbox.Command("true"))
+			all, err := st.Sandboxes(t.Context())
+			require.NoError(t, err)
+			for _, s := range all {
+				require.NotEqual(t, "with-"+name, s.Name)
+			}
+		}
+	})
+}
+
+// Each figure says how it was measured. Without a cgroup it is what wait4(2) tells, or unknown.
+func TestUsage(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		res := mustExit(t, sb, sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"))
+		u := res.Usage
+		require.Equal(t, sandbox.FromClock, u.WallSource)
+		require.Greater(t, u.Wall, 10*time.Millisecond)
+		require.Greater(t, u.User+u.System, 10*time.Millisecond)
+		require.LessOrEqual(t, u.User+u.System, u.Wall+50*time.Millisecond)
+		if os.Geteuid() != 0 {
+			require.Equal(t, sandbox.FromRusage, u.CPUSource)
+			require.Equal(t, sandbox.NotMeasured, u.MemorySource)
+			require.Zero(t, u.MemoryPeak)
+			require.Equal(t, sandbox.NotMeasured, u.PIDsSource)
+			require.Empty(t, res.Applied.Cgroup)
+			return
+		}
+		require.Equal(t, []sandbox.Source{sandbox.FromCgroup, sandbox.FromCgroup}, []sandbox.Source{u.CPUSource, u.MemorySource})
+		require.Greater(t, u.MemoryPeak, int64(100<<10))
+		require.NotEmpty(t, res.Applied.Cgroup)
+		// A grandchild that nobody waited for is counted too.
+		res = mustExit(t, sb, sh("(i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done) & sleep 0.2; exit 0"))
+		require.Greater(t, res.Usage.User, 50*time.Millisecond)
+	})
+}
+
+// An embedder that reaps whatever child it has takes the status away; the kernel's record of it, or Lost, is told.
+func TestStolenStatus(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		if !inChild(t) {
+			return
+		}
+		sb := box(t, sandbox.Options{})
+		require.NoError(t, sb.Prepare(t.Context()))
+		stop := make(chan struct{})
+		var reaper sync.WaitGroup
+		reaper.Go(func() {
+			for {
+				var ws unix.WaitStatus
+				_, _ = unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+		known := 0
+		for range 50 {
+			res, err := sb.Run(t.Context(), sh("exit 7"))
+			if res.Status == sandbox.Lost {
+				require.ErrorContains(t, err, "took the command's exit status")
+				require.Equal(t, -1, res.ExitCode)
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, "exit status 7", res.String())
+			known++
+		}
+		close(stop)
+		reaper.Wait()
+		if kernel(t, 6, 15) {
+			require.Equal(t, 50, known, "PIDFD_GET_INFO tells")
+		}
+	})
+}
+
+// kernel says whether this is Linux major.minor or newer.
+func kernel(t testing.TB, major, minor int) bool {
+	var uts unix.Utsname
+	require.NoError(t, unix.Uname(&uts))
+	var a, b int
+	_, err := fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &a, &b)
+	require.NoError(t, err)
+	return a > major || a == major && b >= minor
+}
+
+// A command that can't be executed is an error that says where it was looked for, and why not.
+func TestNotExecuted(t *testing.T) {
+	program := testenv.C(t, dies)
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		root := rootWith(t, map[string]string{"d": program})
+		write := func(name, text string, mode os.FileMode) {
+			require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(text), mode))
+		}
+		write("bin/plain", "echo hello\n", 0o755)
+		write("bin/mode", "#!/bin/d\n", 0o644)
+		write("bin/interpreter", "#!/no/such/shell\n", 0o755)
+		write("bin/elf", "\x7fELF\x02\x01\x01 and no more", 0o755)
+		write("bin/empty", "", 0o755)
+		write("bin/loop", "#!/bin/loop\n", 0o755)
+		require.NoError(t, os.Mkdir(filepath.Join(root, "bin/dir"), 0o755))
+		require.NoError(t, os.Mkdir(filepath.Join(root, "sub"), 0o755))
+		require.NoError(t, os.Symlink("../bin/d", filepath.Join(root, "sub/prog")))
+		sb := box(t, sandbox.Options{Rootfs: root})
+		for name, tt := range map[string]struct {
+			cmd  *sandbox.Cmd
+			is   []error
+			text string
+		}{
+			"not in PATH": {&sandbox.Cmd{Args: []string{"nothing"}, Env: []string{"PATH=/bin:/sub"}},
+				[]error{exec.ErrNotFound, fs.ErrNotExist}, `"/bin/nothing" "/sub/nothing"`},
+			"absolute":              {sandbox.Command("/bin/nothing"), []error{exec.ErrNotFound, fs.ErrNotExist}, `"/bin/nothing"`},
+			"below a file":          {sandbox.Command("/bin/d/x"), []error{unix.ENOTDIR}, `"/bin/d/x"`},
+			"not executable":        {sandbox.Command("/bin/mode"), []error{fs.ErrPermission}, `"/bin/mode"`},
+			"found, not executable": {sandbox.Command("mode"), []error{fs.ErrPermission}, `"/bin/mode"`},
+			"directory":             {sandbox.Command("/bin/dir"), []error{fs.ErrPermission}, `"/bin/dir"`},
+			"no interpreter":        {sandbox.Command("interpreter"), []error{unix.ENOENT}, "interpreter or dynamic loader"},
+			"bad ELF":               {sandbox.Command("elf"), []error{unix.ENOEXEC}, `"/bin/elf"`},
+			"text without #!":       {sandbox.Command("plain"), []error{unix.ENOEXEC}, `"/bin/plain"`},
+			"empty":                 {sandbox.Command("empty"), []error{unix.ENOEXEC}, `"/bin/empty"`},
+			"its own interpreter":   {sandbox.Command("loop"), []error{unix.ELOOP}, `"/bin/loop"`},
+			"no PATH":               {&sandbox.Cmd{Args: []string{"d"}, Env: []string{"PATH="}}, []error{fs.ErrInvalid}, "Cmd.Env: "},
+			"PATH of relatives":     {&sandbox.Cmd{Args: []string{"d"}, Env: []string{"PATH=.:bin"}}, []error{fs.ErrInvalid}, "Cmd.Env: "},
+			"no Args":               {&sandbox.Cmd{}, []error{fs.ErrInvalid}, "Cmd.Args: "},
+			"no Dir":                {&sandbox.Cmd{Args: []string{"d"}, Dir: "/no/such"}, []error{fs.ErrNotExist}, `chdir "/no/such"`},
+			"Dir a file":            {&sandbox.Cmd{Args: []string{"d"}, Dir: "/bin/d"}, []error{unix.ENOTDIR}, `chdir "/bin/d"`},
+			"relative, not there":   {&sandbox.Cmd{Args: []string{"./nothing"}, Dir: "/sub"}, []error{exec.ErrNotFound}, `"./nothing"`},
+		} {
+			res, err := sb.Run(t.Context(), tt.cmd)
+			require.Nil(t, res, name)
+			var e *sandbox.Error
+			require.ErrorAs(t, err, &e, name)
+			for _, want := range tt.is {
+				require.ErrorIs(t, err, want, name)
+			}
+			require.ErrorContains(t, err, tt.text, name)
+			require.Equal(t, "run", e.Op)
+		}
+		_, err := sb.Run(t.Context(), sandbox.Command("interpreter"))
+		require.NotErrorIs(t, err, exec.ErrNotFound, "it is there")
+		res, err := sb.Run(t.Context(), &sandbox.Cmd{Args: []string{"./prog", "exit", "3"}, Dir: "/sub"})
+		require.NoError(t, err)
+		require.Equal(t, "exit status 3", res.String())
+	})
+}
+
+// A Dir is made where it is only a default, and must be there where it was asked for.
+func TestDir(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{Dir: "/tmp"})
+		for dir, want := range map[string]string{"": "/tmp\n", "/usr/bin": "/usr/bin\n"} {
+			c := sh("pwd -P")
+			c.Dir = dir
+			out, err := sb.Output(t.Context(), c)
+			require.NoError(t, err)
+			require.Equal(t, want, string(out))
+		}
+		_, err := box(t, sandbox.Options{Dir: "/tmp/none"}).Output(t.Context(), sh("pwd"))
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	})
+}
