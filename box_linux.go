@@ -20,17 +20,19 @@ import (
 
 // A box is a sandbox that was built: what the kernel and the store have of it.
 type box struct {
-	opts   *Options
-	name   string
-	store  *Store
-	image  *image.Image // nil without one
-	entry  *store.Entry
-	user   *userNS
-	group  *cgroup.Group // bounds all commands together; nil: nothing does
-	world  *world.World
-	net    *netns.Namespace
-	upper  string // the directory to be removed, "" for none
-	groups bool   // the store's cgroups are in use by this box
+	opts  *Options
+	name  string
+	store *Store
+	image *image.Image // nil without one
+	entry *store.Entry
+	user  *userNS
+	group *cgroup.Group // bounds all commands together; nil: nothing does
+	world *world.World
+	net   *netns.Namespace
+	upper string // the directory to be removed, "" for none
+
+	groupsMu sync.Mutex
+	groups   bool // the store's cgroups are in use by this box
 
 	unix unixListeners
 
@@ -90,7 +92,7 @@ func (b *box) record() error {
 		}
 		r.Upper = filepath.Join(dir, b.store.state.Owner()+"-"+b.name)
 	}
-	if b.store.groups != nil {
+	if b.store.tree() != nil {
 		r.Cgroup = b.store.state.Owner()
 	}
 	entry, err := b.store.state.Create(r)
@@ -109,16 +111,26 @@ func (b *box) record() error {
 
 // limit makes the cgroup of the sandbox, where its Options bound the sum.
 func (b *box) limit() (err error) {
-	l := b.opts.Limits
-	b.groups = b.store.useGroups()
-	if l.Memory == 0 && l.PIDs == 0 && l.CPUs == 0 {
+	l := cgroupLimits(b.opts.Limits)
+	if l == (cgroup.Limits{}) {
 		return nil
 	}
-	if !b.groups {
+	if err := b.useGroups(); err != nil {
+		return err
+	}
+	b.group, err = b.store.tree().New(b.name, l)
+	return err
+}
+
+// useGroups says that the box uses the store's cgroups from now on, or why it can't.
+func (b *box) useGroups() error {
+	b.groupsMu.Lock()
+	defer b.groupsMu.Unlock()
+	if !b.groups && !b.store.useGroups() {
 		return b.store.noTree
 	}
-	b.group, err = b.store.groups.New(b.name, cgroupLimits(l))
-	return err
+	b.groups = true
+	return nil
 }
 
 func cgroupLimits(l Limits) cgroup.Limits {

@@ -88,14 +88,17 @@ func playContainer(dir string) error {
 	}
 	for i, step := range steps {
 		if err := step(); err != nil {
-			return fmt.Errorf("step %d: %w", i, err)
+			return fmt.Errorf("the container's step %d: %w", i, err)
 		}
 	}
 	// The life line is not closed on exec.
 	if _, err := unix.FcntlInt(3, unix.F_SETFD, 0); err != nil {
 		return err
 	}
-	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), roleEnv+"=contained"))
+	if err := os.Setenv(roleEnv, "contained"); err != nil {
+		return err
+	}
+	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
 }
 
 // playContained says what a sandbox says.

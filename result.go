@@ -104,7 +104,9 @@ func (s Source) String() string {
 }
 
 // Usage is what a command used, with all its descendants. Each figure has a
-// Source; one that was not measured is 0 and NotMeasured.
+// Source; one that was not measured is 0 and NotMeasured. A command has a cgroup
+// when it or its sandbox has a limit of Memory, PIDs or CPUs; without one there is
+// no figure of memory and processes.
 type Usage struct {
 	Wall       time.Duration // from the exec to the end
 	WallSource Source

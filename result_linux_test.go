@@ -669,14 +669,17 @@ func TestUsage(t *testing.T) {
 		require.Greater(t, u.Wall, 10*time.Millisecond)
 		require.Greater(t, u.User+u.System, 10*time.Millisecond)
 		require.LessOrEqual(t, u.User+u.System, u.Wall+50*time.Millisecond)
+		require.Equal(t, sandbox.FromRusage, u.CPUSource)
+		require.Equal(t, sandbox.NotMeasured, u.MemorySource)
+		require.Zero(t, u.MemoryPeak)
+		require.Equal(t, sandbox.NotMeasured, u.PIDsSource)
+		require.Empty(t, res.Applied.Cgroup)
 		if os.Geteuid() != 0 {
-			require.Equal(t, sandbox.FromRusage, u.CPUSource)
-			require.Equal(t, sandbox.NotMeasured, u.MemorySource)
-			require.Zero(t, u.MemoryPeak)
-			require.Equal(t, sandbox.NotMeasured, u.PIDsSource)
-			require.Empty(t, res.Applied.Cgroup)
 			return
 		}
+		sb = box(t, sandbox.Options{Limits: sandbox.Limits{PIDs: 64}})
+		res = mustExit(t, sb, sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"))
+		u = res.Usage
 		require.Equal(t, []sandbox.Source{sandbox.FromCgroup, sandbox.FromCgroup}, []sandbox.Source{u.CPUSource, u.MemorySource})
 		require.Greater(t, u.MemoryPeak, int64(100<<10))
 		require.NotEmpty(t, res.Applied.Cgroup)

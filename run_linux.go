@@ -263,23 +263,20 @@ func whose(cmd, options, image string) (field, user string) {
 	return "Options.User", ""
 }
 
-// join takes a cgroup for the command.
+// join takes a cgroup for the command, if it or its sandbox has a limit that
+// needs one: to make, join, read and remove one takes a third of what the rest
+// of a Run does.
 func (p *process) join(ctx context.Context, w *world.Command) (err error) {
 	l := cgroupLimits(p.cmd.Limits)
-	asked := l != cgroup.Limits{}
 	switch {
 	case p.box.group != nil:
 		p.before, _ = p.box.group.Events() // unknown is 0
 		p.leaf, err = p.box.group.Leaf(ctx, l)
-	case p.box.groups:
-		p.leaf, err = p.box.store.tree().Leaf(ctx, l)
-	case asked:
-		return p.box.store.noTree
+	case l != cgroup.Limits{}:
+		if err = p.box.useGroups(); err == nil {
+			p.leaf, err = p.box.store.tree().Leaf(ctx, l)
+		}
 	default:
-		return nil
-	}
-	if err != nil && !asked && errors.Is(err, errors.ErrUnsupported) {
-		p.leaf = nil // accounting is not to be had: Usage says so
 		return nil
 	}
 	if err != nil {

@@ -172,8 +172,8 @@ func (s *Store) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var errs []error
-	if s.groups != nil {
-		errs = append(errs, s.groups.Close(ctx))
+	if tree := s.tree(); tree != nil {
+		errs = append(errs, tree.Close(ctx))
 	}
 	s.users.close()
 	errs = append(errs, s.state.Close())

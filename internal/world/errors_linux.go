@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
 // Unsupported says that something was asked for that this machine, or this
@@ -29,25 +31,61 @@ func (e *Unsupported) Error() string {
 
 func (e *Unsupported) Unwrap() []error { return []error{errors.ErrUnsupported, e.Why} }
 
-// outerError explains what an outer container forbids: Docker's default seccomp
-// profile answers EPERM to unshare, setns and mount without CAP_SYS_ADMIN, and
-// ENOSYS to clone3; a masked /proc keeps a fresh one from being mounted.
+// outerError explains what an outer container forbids. Docker's default profile
+// answers EPERM to unshare, setns and mount and ENOSYS to clone3; its AppArmor
+// profile denies mount; and where parts of /proc are hidden the kernel allows
+// nobody to mount a fresh one (mount_too_revealing). All that is in the way is
+// said at once.
 func outerError(what string, err error) error {
+	var e *spawn.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	options := outerOptions()
 	switch {
 	case keysExhausted(err):
 		return &Unsupported{what, err, "this user has all the keys that he may have (keyrings(7)): sysctl kernel.keys.maxkeys=2000"}
-	case errors.Is(err, unix.ENOSYS) && strings.Contains(err.Error(), "clone3"):
-		return &Unsupported{what, err, "the kernel is older than 5.3, or an outer container's seccomp profile refuses clone3: run it with --security-opt seccomp=unconfined"}
-	case errors.Is(err, unix.EPERM) && filtered():
-		return &Unsupported{what, err, "an outer container's seccomp profile or missing CAP_SYS_ADMIN refuses it: run it with --security-opt seccomp=unconfined, or --privileged"}
+	case e.Op == "clone3" && e.Errno == unix.ENOSYS && options == "":
+		return &Unsupported{what, err, "Linux 5.3 or newer"}
+	case e.Errno == unix.EPERM || e.Errno == unix.EACCES || e.Errno == unix.ENOSYS:
+		if options != "" {
+			return &Unsupported{what, err, "an outer container forbids it: run that with " + options + ", or --privileged"}
+		}
 	}
 	return err
 }
 
-// filtered says whether a seccomp filter lies over this process (proc(5), Seccomp).
+// outerOptions lists the options of docker run and podman run that take away
+// what an outer container holds this process by.
+func outerOptions() string {
+	var options []string
+	for _, o := range []struct {
+		held func() bool
+		name string
+	}{{filtered, "seccomp=unconfined"}, {maskedProc, "systempaths=unconfined"}, {confined, "apparmor=unconfined"}} {
+		if o.held() {
+			options = append(options, "--security-opt "+o.name)
+		}
+	}
+	return strings.Join(options, " ")
+}
+
+// filtered says whether a seccomp filter lies over this process (proc_pid_status(5)).
 func filtered() bool {
 	b, _ := os.ReadFile("/proc/self/status")
 	return strings.Contains(string(b), "\nSeccomp:\t2")
+}
+
+// maskedProc says whether something is mounted below /proc.
+func maskedProc() bool {
+	b, _ := os.ReadFile("/proc/self/mountinfo")
+	return strings.Contains(string(b), " /proc/")
+}
+
+// confined says whether an AppArmor profile is in force (apparmor(7)).
+func confined() bool {
+	b, _ := os.ReadFile("/proc/self/attr/apparmor/current")
+	return strings.Contains(string(b), "(enforce)")
 }
 
 // hasCap says whether this process has an effective capability.
