@@ -60,7 +60,7 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 			return nil, err
 		}
 	}
-	if b.user, err = b.store.users.take(ctx, b.store, o.User); err != nil {
+	if b.user, err = b.store.users.take(ctx, b.store, o); err != nil {
 		return nil, err
 	}
 	if err := b.record(); err != nil {
@@ -75,6 +75,7 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 	if ns := b.world.NetNS(); ns != nil {
 		b.net, err = netns.Open(ns, b.world.UserNS())
 	}
+	b.store.users.refill(b.store, o)
 	return b, err
 }
 
@@ -143,9 +144,9 @@ func (b *box) build(ctx context.Context) error {
 		hostname = b.name
 	}
 	spec := world.Spec{
-		UserNS: b.user.file, Map: b.user.ids, Hostname: hostname,
-		ReadOnly: b.opts.ReadOnly, HostNetwork: b.opts.Network.Mode == netns.Host,
-		Hosts: hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
+		Namespaces: b.user.ns, Map: b.user.ids, Hostname: hostname,
+		ReadOnly: b.opts.ReadOnly,
+		Hosts:    hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
 	}
 	root, done, err := b.root(ctx, &spec)
 	if err != nil {
@@ -153,7 +154,9 @@ func (b *box) build(ctx context.Context) error {
 	}
 	defer done()
 	spec.Root = root
-	b.world, err = world.Build(ctx, spec)
+	if b.world, err = world.Build(ctx, spec); err == nil {
+		b.user.ns = nil // the world's
+	}
 	return err
 }
 
@@ -181,7 +184,7 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 		}
 		return world.UnionRoot{Lower: o.Lower, Upper: o.Upper, Work: o.Work}, func() {}, spec.Skeleton(o.Upper, os.Geteuid())
 	}
-	o.UserNS = b.user.file
+	o.UserNS = b.user.ns.User
 	if err := o.MakeUpper(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -46,6 +46,7 @@ func withConfig(t testing.TB, img v1.Image, set func(*v1.Config)) v1.Image {
 func TestImageConfig(t *testing.T) { testenv.RootAndUser(t, testImageConfig) }
 
 func testImageConfig(t *testing.T) {
+	leaks(t)
 	img := withConfig(t, imagetest.Busybox(t), func(c *v1.Config) {
 		c.Entrypoint = []string{"/bin/echo", "entry"}
 		c.Cmd = []string{"cmd"}
@@ -73,7 +74,6 @@ func testImageConfig(t *testing.T) {
 		"the upper is its own":    {sandbox.Command("sh", "-c", "ls /bin/new 2>/dev/null || echo fresh"), "fresh"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			leaks(t)
 			sb := box(t, sandbox.Options{Store: st, Image: ref})
 			out, err := sb.Output(t.Context(), tt.cmd)
 			require.NoError(t, err)

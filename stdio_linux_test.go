@@ -282,8 +282,13 @@ func TestStdioBlockedStream(t *testing.T) {
 				c := tt.cmd(b)
 				c.WaitDelay = tt.delay
 				began := time.Now()
+				var ending sync.WaitGroup
+				defer ending.Wait()
 				if tt.end != nil {
-					time.AfterFunc(300*time.Millisecond, func() { tt.end(cancel, sb) })
+					ending.Go(func() {
+						time.Sleep(300 * time.Millisecond)
+						tt.end(cancel, sb)
+					})
 				}
 				res, err := sb.Run(ctx, c)
 				require.ErrorIs(t, err, exec.ErrWaitDelay)

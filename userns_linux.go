@@ -6,31 +6,113 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox/internal/store"
 	"github.com/seed-5a9fb6e0/sandbox/internal/world"
+	"github.com/seed-5a9fb6e0/sandbox/netns"
 )
 
-// A userNS is the user namespace of one sandbox, with its ids.
+// A userNS is the ids of one sandbox, and its namespaces until the sandbox's
+// world has them.
 type userNS struct {
-	file  *os.File
+	ns    *world.Namespaces
 	ids   world.IDMap
 	block *store.Block // root: ids that no other live sandbox has
 }
 
-// userPool makes the user namespaces of a store's sandboxes.
-type userPool struct{}
+// userPool makes the namespaces of a store's sandboxes, some ahead: a network
+// namespace takes the kernel longer than all the rest of a sandbox.
+type userPool struct {
+	mu     sync.Mutex
+	spare  []*userNS
+	drop   *time.Timer // closes the spare ones when nobody came for them
+	closed bool
+	making sync.WaitGroup // of the goroutines that make spare ones
+	busy   bool
+}
+
+const (
+	maxSpare = 2
+	spareAge = 300 * time.Millisecond
+)
 
 func newUserPool() *userPool { return &userPool{} }
 
-func (*userPool) close() {}
+// close gives the spare namespaces back, and waits for those being made.
+func (p *userPool) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.making.Wait()
+	p.discard()
+}
 
-// take returns a new user namespace: as root over a block of its own, as a user
+func (p *userPool) discard() {
+	p.mu.Lock()
+	spare := p.spare
+	p.spare = nil
+	if p.drop != nil {
+		p.drop.Stop()
+	}
+	p.mu.Unlock()
+	for _, u := range spare {
+		u.release()
+	}
+}
+
+// usual says whether spare namespaces fit o.
+func usual(o *Options) bool { return o.User == "" && o.Network.Mode == netns.None }
+
+// take returns namespaces for a sandbox.
+func (p *userPool) take(ctx context.Context, s *Store, o *Options) (*userNS, error) {
+	if usual(o) {
+		p.mu.Lock()
+		if n := len(p.spare); n > 0 {
+			defer p.mu.Unlock()
+			u := p.spare[n-1]
+			p.spare = p.spare[:n-1]
+			return u, nil
+		}
+		p.mu.Unlock()
+	}
+	return newUserNS(ctx, s, o)
+}
+
+// refill makes spare namespaces in the background for the next sandbox, if it is
+// likely to be like o.
+func (p *userPool) refill(s *Store, o *Options) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.busy || len(p.spare) >= maxSpare || !usual(o) {
+		return
+	}
+	p.busy = true
+	p.making.Add(1)
+	go func() { // ends with what it makes; close waits for it
+		defer p.making.Done()
+		u, err := newUserNS(context.Background(), s, &Options{})
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.busy = false
+		if err != nil {
+			return // who needs one will see why
+		}
+		p.spare = append(p.spare, u)
+		if p.drop != nil {
+			p.drop.Stop()
+		}
+		p.drop = time.AfterFunc(spareAge, p.discard)
+	}()
+}
+
+// newUserNS makes namespaces: as root over a block of ids of their own, as a user
 // over the subordinate ids that he has, else over his own id alone, which is
-// then that of user.
-func (*userPool) take(ctx context.Context, s *Store, user string) (_ *userNS, err error) {
+// then that of Options.User.
+func newUserNS(ctx context.Context, s *Store, o *Options) (_ *userNS, err error) {
 	u := &userNS{}
 	defer func() {
 		if err != nil {
@@ -50,9 +132,9 @@ func (*userPool) take(ctx context.Context, s *Store, user string) (_ *userNS, er
 		}
 	}
 	if u.ids.UIDs == nil {
-		u.ids = single(user)
+		u.ids = single(o.User)
 	}
-	u.file, err = world.NewUserNS(ctx, u.ids)
+	u.ns, err = world.NewNamespaces(ctx, u.ids, o.Network.Mode != netns.Host)
 	return u, err
 }
 
@@ -104,8 +186,8 @@ func (u *userNS) base() uint32 {
 }
 
 func (u *userNS) release() {
-	if u.file != nil {
-		u.file.Close()
+	if u.ns != nil {
+		u.ns.Close()
 	}
 	if u.block != nil {
 		u.block.Release()

@@ -22,7 +22,7 @@ import (
 // may be called concurrently.
 type Namespace struct {
 	mu        sync.Mutex
-	user, net *os.File // user is nil where the caller's own privilege suffices
+	user, net *os.File // user is nil where the caller's own privilege suffices, net for Own
 	closed    bool
 	listeners map[*listener]struct{}
 }
@@ -60,6 +60,10 @@ func Open(netNS, userNS *os.File) (*Namespace, error) {
 	return n, nil
 }
 
+// Own returns the caller's own network namespace as a Namespace, with the same
+// rules for addresses and Listeners as any other.
+func Own() *Namespace { return &Namespace{} }
+
 func dup(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -80,9 +84,10 @@ func (n *Namespace) Close() error {
 	n.closed = true
 	listeners := n.listeners
 	n.listeners = nil
-	n.net.Close()
-	if n.user != nil {
-		n.user.Close()
+	for _, f := range []*os.File{n.net, n.user} {
+		if f != nil {
+			f.Close()
+		}
 	}
 	n.mu.Unlock()
 	var errs []error
@@ -204,6 +209,10 @@ func (n *Namespace) socket(ctx context.Context, family, kind int) (*os.File, err
 		n.mu.Unlock()
 		return nil, os.ErrClosed
 	}
+	if n.net == nil {
+		n.mu.Unlock()
+		return ownSocket(ctx, family, kind)
+	}
 	netNS, err := dup(n.net)
 	var userNS *os.File
 	if err == nil && n.user != nil {
@@ -229,6 +238,17 @@ func (n *Namespace) socket(ctx context.Context, family, kind int) (*os.File, err
 		return nil, err
 	}
 	return os.NewFile(uintptr(fds[0]), "socket"), nil
+}
+
+func ownSocket(ctx context.Context, family, kind int) (*os.File, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	return os.NewFile(uintptr(fd), "socket"), nil
 }
 
 // connect connects a non-blocking socket under a context.

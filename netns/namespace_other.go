@@ -25,6 +25,9 @@ func New(context.Context) (*Namespace, error) { return nil, unsupported() }
 // Open returns errors.ErrUnsupported.
 func Open(_, _ *os.File) (*Namespace, error) { return nil, unsupported() }
 
+// Own returns a Namespace whose methods return errors.ErrUnsupported.
+func Own() *Namespace { return &Namespace{} }
+
 // Close does nothing.
 func (*Namespace) Close() error { return nil }
 

@@ -12,16 +12,15 @@ import (
 
 // A Spec says what a World is made of.
 type Spec struct {
-	UserNS   *os.File // from NewUserNS with Map; stays the caller's
-	Map      IDMap
-	Hostname string
-	Hosts    []byte // the content of /etc/hosts
-	Resolv   []byte // the content of /etc/resolv.conf
-	Root     Root
-	ReadOnly bool
-	// HostNetwork keeps the embedder's network namespace; else the World gets
-	// one of its own with only lo, which is up.
-	HostNetwork bool
+	// Namespaces are those of NewNamespaces with Map; the World, once built, has
+	// taken them over. Without a network namespace it has the embedder's.
+	Namespaces *Namespaces
+	Map        IDMap
+	Hostname   string
+	Hosts      []byte // the content of /etc/hosts
+	Resolv     []byte // the content of /etc/resolv.conf
+	Root       Root
+	ReadOnly   bool
 }
 
 // Root makes the root mount of a World.
@@ -72,18 +71,16 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 	if dev != nil {
 		defer dev.Close()
 	}
-	user, err := dup(s.UserNS)
-	if err != nil {
-		return nil, err
-	}
 	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) { s.build(p, inputs, dev) })
 	if err != nil {
-		user.Close()
 		return nil, outerError("a sandbox's namespaces and mounts", err)
 	}
-	w := &World{spec: s, files: []*os.File{user}}
+	w := &World{spec: s, files: []*os.File{s.Namespaces.User}}
 	for _, fd := range fds {
 		w.files = append(w.files, os.NewFile(uintptr(fd), "namespace"))
+	}
+	if s.Namespaces.Net != nil {
+		w.files = append(w.files, s.Namespaces.Net)
 	}
 	return w, nil
 }
@@ -113,13 +110,14 @@ func closeFiles(files []*os.File) {
 // build adds the calls of a child that makes all namespaces and mounts and
 // hands them over as descriptors.
 func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
-	user := p.Input(int(s.UserNS.Fd()))
+	user, net := p.Input(int(s.Namespaces.User.Fd())), optional(p, s.Namespaces.Net)
 	inputs := inputs(p, files)
 	dev := optional(p, devFile)
-	s.namespaces(p, user)
+	s.namespaces(p, user, net)
 	m := &mounter{Program: p}
 	proc := deadProc(m)
-	send := s.openNamespaces(p)
+	// Through the /proc of the caller: the World's shows no process.
+	held := []spawn.Ref{openNS(p, "mnt"), openNS(p, "uts"), openNS(p, "ipc")}
 
 	m.root = s.Root.mount(m, inputs)
 	// The new root goes over the old one; pivot_root then turns them round
@@ -135,20 +133,19 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 	p.Do("umount", "the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	p.Do("chdir", "/", unix.SYS_CHDIR, "/")
 	s.Root.finish(m, s)
-	send[fileRoot-1] = p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	p.Send(send...)
+	root := p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	p.Send(append(held, root)...)
 }
 
-func (s *Spec) namespaces(p *spawn.Program, user spawn.Ref) {
+func (s *Spec) namespaces(p *spawn.Program, user, net spawn.Ref) {
 	p.Do("setns", "user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
-	flags := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
-	if !s.HostNetwork {
-		flags |= unix.CLONE_NEWNET
+	if net != spawn.NoRef {
+		p.Do("setns", "network namespace", unix.SYS_SETNS, net, unix.CLONE_NEWNET)
 	}
 	// Before the namespaces are made: the mqueue file system of the IPC namespace
 	// belongs to whoever makes that.
 	p.SetIDs(s.rootIDs())
-	p.Do("unshare", "namespaces", unix.SYS_UNSHARE, flags)
+	p.Do("unshare", "namespaces", unix.SYS_UNSHARE, unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC)
 	p.Do("umask", "", unix.SYS_UMASK, 0)
 	// Nothing that is mounted outside later may appear inside, nor the other
 	// way round (mount_namespaces(7)).
@@ -158,9 +155,6 @@ func (s *Spec) namespaces(p *spawn.Program, user spawn.Ref) {
 	// over kernel code that need not be reachable (user_namespaces(7)).
 	fd := p.Try("open", "user.max_user_namespaces", unix.SYS_OPENAT, at, "/proc/sys/user/max_user_namespaces", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	p.Try("write", "user.max_user_namespaces", unix.SYS_WRITE, fd, "0", 1)
-	if !s.HostNetwork {
-		spawn.LoopbackUp(p)
-	}
 }
 
 // rootIDs are what the World is built as: root of its user namespace, or the
@@ -174,25 +168,6 @@ func (s *Spec) rootIDs() spawn.IDs {
 		ids.GID = s.Map.GIDs[0].Inside
 	}
 	return ids
-}
-
-// openNamespaces opens what the World is held by, through the /proc of the
-// caller: that of the World shows no process. The root comes later.
-func (s *Spec) openNamespaces(p *spawn.Program) []spawn.Ref {
-	names := []string{"mnt", "uts", "ipc", "", "net"}
-	if s.HostNetwork {
-		names = names[:4]
-	}
-	var refs []spawn.Ref
-	for _, n := range names {
-		var r spawn.Ref
-		if n != "" {
-			path := "/proc/self/ns/" + n
-			r = p.Do("open", path, unix.SYS_OPENAT, at, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		}
-		refs = append(refs, r)
-	}
-	return refs
 }
 
 // deadProc mounts a proc instance of a PID namespace whose only process ends
@@ -209,7 +184,7 @@ func deadProc(m *mounter) spawn.Ref {
 // kernel refuses it without a network namespace of one's own: /sys is empty then.
 func (s *Spec) sysfs(m *mounter) {
 	m.mkdir("/sys", 0o555)
-	if s.HostNetwork {
+	if s.Namespaces.Net == nil {
 		return
 	}
 	m.attach(m.fs("sysfs", readOnly|noSuid|noDev|noExec), "/sys")

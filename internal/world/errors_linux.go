@@ -62,7 +62,7 @@ func outerOptions() string {
 	for _, o := range []struct {
 		held func() bool
 		name string
-	}{{filtered, "seccomp=unconfined"}, {maskedProc, "systempaths=unconfined"}, {confined, "apparmor=unconfined"}} {
+	}{{filtered, "seccomp=unconfined"}, {coveredProc, "systempaths=unconfined"}, {confined, "apparmor=unconfined"}} {
 		if o.held() {
 			options = append(options, "--security-opt "+o.name)
 		}
@@ -76,10 +76,17 @@ func filtered() bool {
 	return strings.Contains(string(b), "\nSeccomp:\t2")
 }
 
-// maskedProc says whether something is mounted below /proc.
-func maskedProc() bool {
+// coveredProc says whether something of /proc is hidden below a mount. That of
+// binfmt_misc, which every host has, hides nothing: its place is always empty.
+func coveredProc() bool {
 	b, _ := os.ReadFile("/proc/self/mountinfo")
-	return strings.Contains(string(b), " /proc/")
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line) // ID PARENT MAJOR:MINOR ROOT POINT (proc_pid_mountinfo(5))
+		if len(f) > 4 && strings.HasPrefix(f[4], "/proc/") && f[4] != "/proc/sys/fs/binfmt_misc" {
+			return true
+		}
+	}
+	return false
 }
 
 // confined says whether an AppArmor profile is in force (apparmor(7)).

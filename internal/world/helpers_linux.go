@@ -24,7 +24,7 @@ func HaveMapHelpers() bool {
 // mapByHelpers has the maps written by the setuid helpers, which demand that
 // the child is alive: it tells its pid over a pipe and waits for a byte on
 // another.
-func mapByHelpers(ctx context.Context, m IDMap) ([]int, error) {
+func mapByHelpers(ctx context.Context, m IDMap, end func(*spawn.Program)) ([]int, error) {
 	ready, go1, err := twoPipes()
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func mapByHelpers(ctx context.Context, m IDMap) ([]int, error) {
 		pid := p.Store(p.Do("getpid", "", unix.SYS_GETPID))
 		p.Do("write", "pid", unix.SYS_WRITE, out, pid, 4)
 		p.Try("read", "go", unix.SYS_READ, in, p.Words(0), 1)
-		sendUserNS(p)
+		end(p)
 	})
 	ready.w.Close()
 	<-done

@@ -31,7 +31,7 @@ type userland struct {
 var (
 	etcFiles = []string{"passwd", "group", "nsswitch.conf", "host.conf", "gai.conf", "protocols", "services",
 		"ld.so.cache", "ld.so.conf", "localtime", "timezone", "locale.conf", "os-release", "debian_version",
-		"shells", "profile", "bash.bashrc", "inputrc", "mime.types", "ssl/openssl.cnf", "mtab"}
+		"shells", "profile", "bash.bashrc", "inputrc", "ssl/openssl.cnf", "mtab"}
 	etcDirs = []string{"alternatives", "ssl/certs", "pki/tls/certs", "pki/ca-trust/extracted", "ca-certificates/extracted",
 		"java-*"}
 )
@@ -88,7 +88,7 @@ func (HostRoot) prepare(_ context.Context, s *Spec) ([]*os.File, error) {
 	}
 	var files []*os.File
 	for _, dir := range hostUserland().binds {
-		f, err := IDMapped(dir, s.UserNS)
+		f, err := IDMapped(dir, s.Namespaces.User)
 		if err != nil {
 			closeFiles(files)
 			return nil, err

@@ -47,49 +47,82 @@ func (m IDMap) single() bool {
 	return one(m.UIDs, os.Geteuid()) && one(m.GIDs, os.Getegid())
 }
 
-// NewUserNS makes a user namespace with the given map and returns it as an
-// open file. No process stays in it. As root the map is written from outside;
-// an ordinary user's single id by the child itself, subordinate ids by
-// newuidmap(1) and newgidmap(1).
-func NewUserNS(ctx context.Context, m IDMap) (*os.File, error) {
-	var fds []int
-	var err error
+// Namespaces are what takes longest to make and can be made before it is known
+// what for: a user namespace, and a network namespace that belongs to it, in which
+// only lo is, and is up.
+type Namespaces struct {
+	User *os.File
+	Net  *os.File // nil if it was not asked for
+}
+
+// Close gives the namespaces back to the kernel.
+func (n *Namespaces) Close() {
+	n.User.Close()
+	if n.Net != nil {
+		n.Net.Close()
+	}
+}
+
+// NewNamespaces makes a user namespace with the given map, and a network
+// namespace in it if that is wanted. No process stays in them. As root the map is
+// written from outside; an ordinary user's single id by the child itself,
+// subordinate ids by newuidmap(1) and newgidmap(1).
+func NewNamespaces(ctx context.Context, m IDMap, network bool) (*Namespaces, error) {
+	var build func(*spawn.Program)
+	end := func(p *spawn.Program) { sendNamespaces(p, network) }
 	switch {
 	case os.Geteuid() == 0 && hasCap(unix.CAP_SETUID):
-		fds, err = mapFromOutside(ctx, m)
+		build = func(p *spawn.Program) { mapFromOutside(p, m); end(p) }
 	case m.single():
-		fds, err = mapFromInside(ctx, m)
-	default:
-		fds, err = mapByHelpers(ctx, m)
+		build = func(p *spawn.Program) { mapFromInside(p, m); end(p) }
+	}
+	var fds []int
+	var err error
+	if build != nil {
+		fds, _, err = spawn.Run(ctx, build)
+	} else {
+		fds, err = mapByHelpers(ctx, m, end)
 	}
 	if err != nil {
 		return nil, userNSError(err)
 	}
-	return os.NewFile(uintptr(fds[0]), "user namespace"), nil
+	n := &Namespaces{User: os.NewFile(uintptr(fds[0]), "user namespace")}
+	if network {
+		n.Net = os.NewFile(uintptr(fds[1]), "network namespace")
+	}
+	return n, nil
 }
 
 func unshareUser(p *spawn.Program) {
 	p.Do("unshare", "user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
 }
 
-func sendUserNS(p *spawn.Program) {
-	p.Send(p.Do("open", "/proc/self/ns/user", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0))
+func sendNamespaces(p *spawn.Program, network bool) {
+	user := openNS(p, "user")
+	if !network {
+		p.Send(user)
+		return
+	}
+	p.Do("unshare", "network namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNET)
+	spawn.LoopbackUp(p)
+	p.Send(user, openNS(p, "net"))
+}
+
+func openNS(p *spawn.Program, kind string) spawn.Ref {
+	path := "/proc/self/ns/" + kind
+	return p.Do("open", path, unix.SYS_OPENAT, at, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
 // mapFromOutside writes the maps of a child that has ended, while it has not
 // yet been waited for.
-func mapFromOutside(ctx context.Context, m IDMap) ([]int, error) {
-	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
-		unshareUser(p)
-		sendUserNS(p)
-		p.BeforeReap(func(pid int) error {
-			if err := writeProc(pid, "uid_map", MapText(m.UIDs)); err != nil {
-				return err
-			}
-			return writeProc(pid, "gid_map", MapText(m.GIDs))
-		})
+func mapFromOutside(p *spawn.Program, m IDMap) {
+	unshareUser(p)
+	p.BeforeReap(func(pid int) error {
+		if err := writeProc(pid, "uid_map", MapText(m.UIDs)); err != nil {
+			return err
+		}
+		return writeProc(pid, "gid_map", MapText(m.GIDs))
 	})
-	return fds, err
 }
 
 func writeProc(pid int, name, text string) error {
@@ -103,17 +136,13 @@ func writeProc(pid int, name, text string) error {
 	return err
 }
 
-func mapFromInside(ctx context.Context, m IDMap) ([]int, error) {
-	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
-		unshareUser(p)
-		// Without this the kernel lets nobody drop groups that restrict him
-		// (user_namespaces(7), "setgroups").
-		write(p, "/proc/self/setgroups", "deny")
-		write(p, "/proc/self/uid_map", MapText(m.UIDs))
-		write(p, "/proc/self/gid_map", MapText(m.GIDs))
-		sendUserNS(p)
-	})
-	return fds, err
+func mapFromInside(p *spawn.Program, m IDMap) {
+	unshareUser(p)
+	// Without this the kernel lets nobody drop groups that restrict him
+	// (user_namespaces(7), "setgroups").
+	write(p, "/proc/self/setgroups", "deny")
+	write(p, "/proc/self/uid_map", MapText(m.UIDs))
+	write(p, "/proc/self/gid_map", MapText(m.GIDs))
 }
 
 // write adds the calls that write text to an existing file.

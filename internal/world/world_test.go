@@ -19,10 +19,9 @@ func testMap() IDMap {
 }
 
 func TestHostWorld(t *testing.T) {
-	user, err := NewUserNS(t.Context(), testMap())
+	ns, err := NewNamespaces(t.Context(), testMap(), true)
 	require.NoError(t, err)
-	defer user.Close()
-	w, err := Build(t.Context(), Spec{UserNS: user, Map: testMap(), Hostname: "box", Root: HostRoot{}})
+	w, err := Build(t.Context(), Spec{Namespaces: ns, Map: testMap(), Hostname: "box", Root: HostRoot{}})
 	require.NoError(t, err)
 	defer w.Close()
 	lim, err := Rlimits(nil)
