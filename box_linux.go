@@ -286,7 +286,7 @@ func (b *box) close() error {
 		errs = append(errs, b.store.releaseGroups(ctx))
 	}
 	if b.upper != "" {
-		errs = append(errs, rootfs.Remove(ctx, b.upper))
+		errs = append(errs, removeUpper(ctx, b.upper))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // the record stays: Recover goes on with it

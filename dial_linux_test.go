@@ -99,6 +99,11 @@ func TestDial(t *testing.T) {
 			require.NoError(t, err, "%v", tt)
 			require.Equal(t, "echo hello", talk(t, c), "%v", tt)
 		}
+		for range 500 { // no wake-up of the poller is lost
+			c, err := sb.Dial(t.Context(), "tcp", "127.0.0.1:80")
+			require.NoError(t, err)
+			require.NoError(t, c.Close())
+		}
 		// Nobody outside is there, and nothing of the sandbox's is outside.
 		for _, port := range []string{"80", "81"} {
 			c, err := net.Dial("tcp", "localhost:"+port)

@@ -3,7 +3,9 @@
 package sandbox_test
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 	if play, ok := roles[os.Getenv(roleEnv)]; ok {
 		os.Exit(play())
 	}
-	testenv.Main(m, testenv.Options{Release: spawn.Release})
+	testenv.Main(m, testenv.Options{Release: func() { releaseExamples(); spawn.Release() }})
 }
 
 // leaks fails the test when it leaves anything behind. The spawning threads,
@@ -44,4 +46,25 @@ func box(t testing.TB, o sandbox.Options) *sandbox.Sandbox {
 	sb := sandbox.New(o)
 	t.Cleanup(func() { require.NoError(t, sb.Close()) })
 	return sb
+}
+
+// exampleStore is where examples keep their records, so that they leave nothing
+// in the default store.
+func exampleStore() *sandbox.Store {
+	st, err := sandbox.Open(filepath.Join(os.TempDir(), fmt.Sprintf("sandbox-example-%d", os.Getpid())))
+	if err != nil {
+		panic(err)
+	}
+	examples = append(examples, st)
+	return st
+}
+
+var examples []*sandbox.Store
+
+// releaseExamples closes and removes the stores of the examples.
+func releaseExamples() {
+	for _, st := range examples {
+		st.Close()
+		os.RemoveAll(filepath.Join(os.TempDir(), fmt.Sprintf("sandbox-example-%d", os.Getpid())))
+	}
 }

@@ -10,10 +10,13 @@ import (
 // A Process is a command that was started. All methods may be called
 // concurrently.
 type Process struct {
-	// Stdin, Stdout and Stderr are the ends of the streams named in Cmd.Pipes,
-	// else nil. They are the caller's to close.
-	Stdin          io.WriteCloser
-	Stdout, Stderr io.ReadCloser
+	// Stdin is our end of the pipe if Cmd.Pipes names it, else nil. It is the
+	// caller's to close.
+	Stdin io.WriteCloser
+	// Stdout is the same for standard output.
+	Stdout io.ReadCloser
+	// Stderr is the same for standard error.
+	Stderr io.ReadCloser
 
 	p       *process
 	sandbox *Sandbox // a Process keeps its Sandbox from being dropped

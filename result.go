@@ -109,16 +109,16 @@ func (s Source) String() string {
 // no figure of memory and processes.
 type Usage struct {
 	Wall       time.Duration // from the exec to the end
-	WallSource Source
+	WallSource Source        // of Wall
 
 	User, System time.Duration // processor time
-	CPUSource    Source
+	CPUSource    Source        // of User and System
 
-	MemoryPeak   int64 // bytes, page cache included
-	MemorySource Source
+	MemoryPeak   int64  // bytes, page cache included
+	MemorySource Source // of MemoryPeak
 
-	PIDsPeak   int64 // processes and threads at once
-	PIDsSource Source
+	PIDsPeak   int64  // processes and threads at once
+	PIDsSource Source // of PIDsPeak
 }
 
 // Applied says what a command was really held by.
@@ -141,6 +141,7 @@ type Applied struct {
 
 // A Result says how a command ended and what it used.
 type Result struct {
+	// Status says how it ended.
 	Status Status
 	// ExitCode is what the command exited with, 128+n when signal n ended it, -1 when it is lost.
 	ExitCode int

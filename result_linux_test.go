@@ -411,7 +411,17 @@ func TestOutputLimit(t *testing.T) {
 		require.Equal(t, []sandbox.Hit{{Status: sandbox.OutputLimit, Scope: sandbox.ScopeSandbox}}, res.Hit)
 		require.EqualValues(t, 50_000, a.n.Load()+b.n.Load())
 
-		// Exactly the limit is within it. One more byte is noticed even when the command has ended first.
+		// More is noticed even when the command has ended before the Writer took it: an exit by itself, and a hit.
+		late := sh("head -c 600 /dev/zero; sleep 0.05; head -c 600 /dev/zero")
+		w := &slow{delay: 300 * time.Millisecond}
+		late.Stdout, late.Limits.Output = w, 1000
+		res, err = host.Run(t.Context(), late)
+		require.NoError(t, err)
+		require.Equal(t, "exit status 0", res.String())
+		require.Equal(t, hit, res.Hit)
+		require.EqualValues(t, 1000, w.n.Load())
+
+		// Exactly the limit is within it.
 		for n, want := range map[int][]sandbox.Hit{1000: nil, 1001: hit} {
 			var buf bytes.Buffer
 			c := sh(fmt.Sprintf("head -c %d /dev/zero", n))
@@ -424,7 +434,18 @@ func TestOutputLimit(t *testing.T) {
 	})
 }
 
-// A slow Writer with a limit: the embedder's memory does not grow with what the command can write.
+// slow is a Writer that takes its time.
+type slow struct {
+	counter
+	delay time.Duration
+}
+
+func (s *slow) Write(b []byte) (int, error) {
+	time.Sleep(s.delay)
+	return s.counter.Write(b)
+}
+
+// A flood up to a limit: the embedder's memory does not grow with what the command can write.
 func TestOutputLimitMemory(t *testing.T) {
 	withDies(t, func(t *testing.T) {
 		leaks(t)

@@ -52,7 +52,7 @@ type process struct {
 // runners bounds how many Runs at a time keep a thread each, as every Run of
 // os/exec's does: it saves them two wake-ups. The others share the spawning
 // threads and wait in Go's poller.
-var runners = make(chan struct{}, 64)
+var runners = make(chan struct{}, 16)
 
 // run starts cmd for a caller who then supervises it.
 func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) {

@@ -353,7 +353,7 @@ func TestStdioSwapped(t *testing.T) {
 		leaks(t)
 		sb := box(t, sandbox.Options{})
 		require.NoError(t, sb.Prepare(t.Context()))
-		var std [3]*os.File // the child's own
+		std := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
 		var files [3]*os.File
 		for i := range 3 {
 			saved, err := unix.FcntlInt(uintptr(i), unix.F_DUPFD_CLOEXEC, 10)
@@ -366,8 +366,7 @@ func TestStdioSwapped(t *testing.T) {
 				require.NoError(t, unix.Dup3(saved, i, 0))
 				unix.Close(saved)
 			}()
-			std[i], files[i] = os.NewFile(uintptr(i), "std"), f
-			runtime.SetFinalizer(std[i], nil)
+			files[i] = f
 		}
 		c := sh("stat -L -c %d:%i /dev/fd/0 /dev/fd/1 /dev/fd/2 /dev/fd/3 /dev/fd/4 /dev/fd/5")
 		c.Stdin, c.Stdout, c.Stderr, c.ExtraFiles = std[2], std[0], std[1], []*os.File{std[2], std[1], std[0]}

@@ -14,7 +14,6 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/internal/store"
-	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // A Store is a directory that keeps images, and the records of live sandboxes,
@@ -93,9 +92,9 @@ func (o *Options) store() (*Store, error) {
 
 // Info is what the store's records say of a live sandbox.
 type Info struct {
-	Name    string
-	Labels  map[string]string
-	Created time.Time
+	Name    string            // unique in the store
+	Labels  map[string]string // Options.Labels
+	Created time.Time         // when it was built
 	// Alive: the program that made it runs. Else Recover removes what is left.
 	Alive bool
 }
@@ -150,7 +149,7 @@ func (s *Store) sweep(ctx context.Context) error {
 		if alive, err := s.state.Alive(owner); alive || err != nil || named[upper] {
 			continue
 		}
-		errs = append(errs, rootfs.Remove(ctx, upper))
+		errs = append(errs, removeUpper(ctx, upper))
 	}
 	return errors.Join(errs...)
 }
@@ -161,7 +160,7 @@ func recoverRecord(ctx context.Context, r store.Record) error {
 		errs = append(errs, cgroup.Recover(ctx, "", r.Cgroup))
 	}
 	if r.Upper != "" {
-		errs = append(errs, rootfs.Remove(ctx, r.Upper))
+		errs = append(errs, removeUpper(ctx, r.Upper))
 	}
 	return errors.Join(errs...)
 }

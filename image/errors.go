@@ -15,9 +15,9 @@ import (
 // fs.ErrNotExist (the registry, the archive or the store does not have it), fs.ErrPermission (the registry refused the
 // credentials), fs.ErrInvalid (malformed input), errors.ErrUnsupported, the context's error, and the types below.
 type Error struct {
-	Op     string
-	Object string
-	Err    error
+	Op     string // "pull", "open", "remove" …
+	Object string // a reference or a path
+	Err    error  // why
 }
 
 // Error is `op "object": cause`.
@@ -30,7 +30,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type VerifyError struct {
 	Object    string // digest of the blob as the manifest has it
 	What      string // "digest", "size" or "diff id"
-	Want, Got string
+	Want, Got string // the promised value and the real one
 }
 
 // Error names the object and both values.
@@ -41,7 +41,7 @@ func (e *VerifyError) Error() string {
 // LimitError says that a layer, a manifest or a configuration is larger than Limits or this package's constants allow.
 type LimitError struct {
 	What string // "entries", "bytes", "path depth", "manifest bytes" …
-	Max  int64
+	Max  int64  // the limit
 }
 
 // Error names the limit.
@@ -49,7 +49,7 @@ func (e *LimitError) Error() string { return fmt.Sprintf("more than %d %s", e.Ma
 
 // PlatformError says that an image exists, but not for the platform that was asked for. It is an fs.ErrNotExist.
 type PlatformError struct {
-	Want string
+	Want string   // "os/arch[/variant]"
 	Have []string // what there is, sorted as in the index
 }
 
@@ -69,7 +69,7 @@ func (e *PlatformError) Is(target error) bool { return target == fs.ErrNotExist 
 // else Err holds the errno.
 type EntryError struct {
 	Name string // as the archive has it
-	Err  error
+	Err  error  // why
 }
 
 // Error quotes the name, which is untrusted.

@@ -13,7 +13,7 @@ type Image struct {
 	Ref      string // normalised reference, as Reference.String has it
 	Digest   string // of the manifest for Platform, "sha256:…"
 	Platform string // "linux/amd64", "linux/arm/v7"
-	Config   Config
+	Config   Config // what it says about running it
 	// Layers are the directories to mount, bottom first (the order of the manifest; overlayfs' lowerdir+ wants the
 	// reverse). Layers that would not be seen are left out: empty ones, all but the topmost copy of the same layer
 	// (overlayfs refuses one directory twice), and those below a layer that hides everything under it. It can be empty.
@@ -40,10 +40,10 @@ type Root struct {
 
 // Config is what an image says about running it. Nil and empty mean that it says nothing.
 type Config struct {
-	Env          []string // "K=V"
-	Entrypoint   []string
-	Cmd          []string
-	WorkingDir   string
+	Env          []string          // "K=V"
+	Entrypoint   []string          // what is put in front of the command
+	Cmd          []string          // the command, or the arguments of Entrypoint
+	WorkingDir   string            // an absolute path
 	User         string            // "name", "uid", "user:group"
 	StopSignal   string            // "SIGTERM" or a number
 	ExposedPorts []string          // "80/tcp", sorted

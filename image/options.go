@@ -15,13 +15,13 @@ const (
 
 // PullOptions are the options of Pull; the zero value is useful.
 type PullOptions struct {
-	Policy   Policy
+	Policy   Policy         // when the registry is asked
 	Platform string         // "os/arch[/variant]"; "": linux and the architecture of this program
 	Keychain authn.Keychain // credentials; nil: authn.DefaultKeychain, that is Docker's and podman's configuration files
 	// Insecure allows plain HTTP to hosts other than loopback. Without it such a host is only spoken to by HTTPS,
 	// whatever its address and wherever it redirects to.
 	Insecure bool
-	Limits   Limits
+	Limits   Limits         // against bombs
 	Progress func(Progress) // nil: none. Called by one goroutine at a time, and quickly to return; no call after Pull returned.
 }
 
@@ -31,9 +31,9 @@ type Progress struct {
 	Done, Size  int64  // compressed bytes of this layer
 	Cached      bool   // the layer was in the store already
 	TotalDone   int64  // compressed bytes of all layers
-	TotalSize   int64
-	Layers      int // how many layers the image has
-	LayersReady int // how many of them are unpacked
+	TotalSize   int64  // compressed bytes of all layers
+	Layers      int    // how many layers the image has
+	LayersReady int    // how many of them are unpacked
 }
 
 // Limits bound what one layer may unpack to, against bombs. Zero fields mean the constants. Going over is a *LimitError.

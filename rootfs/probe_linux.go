@@ -3,6 +3,7 @@ package rootfs
 import (
 	"crypto/rand"
 	"fmt"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +33,7 @@ func (s *sources) refused(err error) error {
 		return err
 	}
 	// Documentation/filesystems/overlayfs.rst, "Volatile mount".
-	marker := s.upper.work + "/work/incompat/volatile"
+	marker := filepath.Join(s.upper.work, "work", "incompat", "volatile")
 	if unix.Access(marker, unix.F_OK) != nil {
 		return err
 	}

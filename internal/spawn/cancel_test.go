@@ -178,12 +178,37 @@ func TestKilledAtEachStep(t *testing.T) {
 				require.NoError(t, unix.Kill(pids[0], unix.SIGKILL))
 			}, func(t *testing.T, err error, msg string) {
 				var e *Error
-				if err != nil { // nil: what was killed was the command, already there
-					require.ErrorAs(t, err, &e, msg)
-					require.True(t, e.Killed, msg)
-				}
+				require.ErrorAs(t, err, &e, msg)
+				require.True(t, e.Killed, msg)
 			})
 		})
+	}
+}
+
+// A signal that comes while a program is in flight, as a ^C to our process group, waits until the command unblocks it: no
+// handler of Go's runs in a child, and no half of a program.
+func TestSignalsWait(t *testing.T) {
+	testenv.Leaks(t)
+	t.Cleanup(Release)
+	for _, build := range []func(*Program){plain("/bin/sleep", "1000"), nested("/bin/sleep", "1000")} {
+		// In PID namespaces of their own commands ignore it: they are PID 1.
+		withHook(t, Hook{PauseAt: 8})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan error, 1)
+		go func() { _, err := Start(ctx, 3, build); ended <- err }()
+		require.True(t, paused(t, ended))
+		for _, pid := range children(t) {
+			for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGURG, unix.SIGPROF, unix.SIGSEGV, unix.Signal(40)} {
+				require.NoError(t, unix.Kill(pid, sig))
+			}
+		}
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		case <-time.After(20 * time.Millisecond):
+		}
+		cancel(errCause)
+		require.Equal(t, errCause, <-ended)
 	}
 }
 

@@ -268,8 +268,9 @@ func limitedFiles([]string) error {
 			switch err := startAndKill(k); {
 			case err == nil:
 				worked[k.name] = true
-			case !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.EINVAL):
-				// EINVAL: fcntl(F_DUPFD) with a number above the limit.
+			case !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ETOOMANYREFS):
+				// EINVAL: fcntl(F_DUPFD) with a number above the limit. ETOOMANYREFS: an ordinary user's limit
+				// holds for what he has on the way, too.
 				return fmt.Errorf("%d free descriptors, %s: %w", free, k.name, err)
 			}
 			if pid, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil); err != unix.ECHILD {
@@ -277,7 +278,7 @@ func limitedFiles([]string) error {
 			}
 		}
 	}
-	if len(worked) != len(ks) {
+	if len(worked) != len(ks) && os.Geteuid() == 0 {
 		return fmt.Errorf("with 15 free descriptors only these worked: %v", worked)
 	}
 	limit := unix.Rlimit{Cur: 1024, Max: 4096}

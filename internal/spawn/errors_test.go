@@ -83,6 +83,21 @@ func TestErrorNamesTheCall(t *testing.T) {
 // knownUmask makes the result of the next umask known.
 func knownUmask(p *Program) { p.Do("umask", "", unix.SYS_UMASK, 0o22) }
 
+// After a failure in a nested child its parent does nothing more.
+func TestNothingAfterFailure(t *testing.T) {
+	var inside, after Ref
+	_, p, err := Run(t.Context(), func(p *Program) {
+		n := p.Fork(0)
+		failingChdir(p)
+		inside = p.Do("getpid", "", unix.SYS_GETPID)
+		p.Join(n)
+		after = p.Do("getpid", "", unix.SYS_GETPID)
+	})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Equal(t, -int(unix.ECANCELED), p.Result(inside))
+	require.Equal(t, -int(unix.ECANCELED), p.Result(after))
+}
+
 // What can't be executed says why, by the path that says most.
 func TestExecError(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {

@@ -45,7 +45,7 @@ type Program struct {
 	dumpable int      // the embedder's own PR_GET_DUMPABLE
 	nested   []*int32 // the pids of nested children, written by the kernel
 
-	atExec     Ref // has run when the command came to its exec; NoRef without one
+	atExec     Ref // the call before the exec: has run if that was come to; NoRef without one
 	attempts   []attempt
 	beforeReap func(pid int) error
 	afterExec  func() // adds what the command's parent does once it runs

@@ -90,7 +90,7 @@ func doHere(ctx context.Context, p *Program, build func(*Program)) (*run, error)
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
-	if err := here(func(t *thread) { r = t.run(ctx, p, build) }); err != nil {
+	if err := here(ctx, func(t *thread) { r = t.run(ctx, p, build) }); err != nil {
 		return r, err
 	}
 	return r, r.err

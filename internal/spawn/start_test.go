@@ -5,6 +5,7 @@ package spawn
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -84,6 +85,38 @@ func TestStartAfterJoin(t *testing.T) {
 	require.Equal(t, []int{p.PID}, children(t))
 	require.NoError(t, p.Signal(unix.SIGKILL))
 	require.Equal(t, unix.SIGKILL, wait(t, p).Signal())
+}
+
+// On the caller's own thread: the command lives as long as that, and no other thread is used.
+func TestStartHere(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		testenv.Leaks(t)
+		t.Cleanup(Release)
+		user, err := newUserNS(t.Context())
+		require.NoError(t, err)
+		defer user.Close()
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for _, build := range []func(*Program){plain("/bin/sh", "-c", "exit 7"), worldCommand(user, "/bin/sh", "-c", "exit 7")} {
+			p, err := StartHere(t.Context(), 3, build)
+			require.NoError(t, err)
+			s, err := p.WaitHere()
+			require.NoError(t, err)
+			require.True(t, s.Known)
+			require.Equal(t, 7, s.Status.ExitStatus())
+			require.NotNil(t, s.Rusage)
+			require.NoError(t, p.Close())
+		}
+		require.Empty(t, threads.idle)
+		p, err := StartHere(t.Context(), 3, plain("/bin/sleep", "1000"))
+		require.NoError(t, err)
+		time.AfterFunc(10*time.Millisecond, func() { p.Signal(unix.SIGTERM) })
+		s, err := p.WaitHere()
+		require.NoError(t, err)
+		require.Equal(t, unix.SIGTERM, s.Status.Signal())
+		require.NoError(t, p.Close())
+		require.ErrorIs(t, p.Signal(unix.SIGTERM), os.ErrProcessDone)
+	})
 }
 
 // Every exit status and every fatal signal comes through.

@@ -191,9 +191,12 @@ func (p *Program) Exec(paths, argv, env []string) {
 	}
 	args, vars := p.Strings(argv), p.Strings(env)
 	p.atExec = p.Do("getpid", "", unix.SYS_GETPID)
-	for _, path := range paths {
+	for i, path := range paths {
 		name := p.String(path)
 		r := p.Do("execve", path, unix.SYS_EXECVE, name, args, vars)
+		if i == 0 {
+			p.atExec = r - 1
+		}
 		p.Branch(r, Next, Next, Next)
 		// Only reached when the exec failed: is the file there at all?
 		exists := p.Try("faccessat", path, unix.SYS_FACCESSAT, unix.AT_FDCWD, name, unix.F_OK)

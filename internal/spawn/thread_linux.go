@@ -46,11 +46,8 @@ var threads struct {
 // has been killed, and f is given a grace to see it end; a child that hangs in
 // the kernel then keeps its thread, and the caller goes on with a *HungError.
 func onThread(ctx context.Context, f func(*thread)) error {
-	threads.once.Do(func() { threads.slots = make(chan struct{}, maxThreads()) })
-	select {
-	case threads.slots <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := takeSlot(ctx); err != nil {
+		return err
 	}
 	t, err := idleThread()
 	if err != nil {
@@ -69,6 +66,17 @@ func onThread(ctx context.Context, f func(*thread)) error {
 		return nil
 	case <-time.After(killGrace):
 		return &HungError{Cause: context.Cause(ctx)}
+	}
+}
+
+// takeSlot waits until one program more may run.
+func takeSlot(ctx context.Context) error {
+	threads.once.Do(func() { threads.slots = make(chan struct{}, maxThreads()) })
+	select {
+	case threads.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -129,7 +137,11 @@ var lines struct {
 
 // here runs f on the caller's thread, which saves the way to one of ours and
 // back: two wake-ups, a third of what an os/exec takes.
-func here(f func(*thread)) error {
+func here(ctx context.Context, f func(*thread)) error {
+	if err := takeSlot(ctx); err != nil {
+		return err
+	}
+	defer func() { <-threads.slots }()
 	lines.mu.Lock()
 	var t *thread
 	if n := len(lines.idle); n > 0 {
@@ -145,10 +157,6 @@ func here(f func(*thread)) error {
 	f(t)
 	lines.mu.Lock()
 	defer lines.mu.Unlock()
-	if len(lines.idle) >= maxThreads() {
-		t.close()
-		return nil
-	}
 	lines.idle = append(lines.idle, t)
 	return nil
 }

@@ -194,7 +194,14 @@ func (s *Spec) sysfs(m *mounter) {
 func (w *World) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	closeFiles(w.files)
+	// The kernel waits for a grace period when a mount namespace goes: one wait
+	// for this and for those of the last commands.
+	if w.files != nil {
+		mnt := w.files[fileMnt]
+		w.closing.Go(func() { mnt.Close() })
+		closeFiles(w.files[:fileMnt])
+		closeFiles(w.files[fileMnt+1:])
+	}
 	w.files = nil
 	w.closing.Wait()
 	return nil

@@ -1,0 +1,69 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed-5a9fb6e0/sandbox"
+)
+
+// A command over the host's own userland: nothing to prepare, no privilege needed.
+func Example() {
+	sb := sandbox.New(sandbox.Options{Store: exampleStore(), Hostname: "box"})
+	defer sb.Close()
+	out, err := sb.Output(context.Background(), sandbox.Command("sh", "-c", "echo PID $$ on $(hostname)"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(string(out))
+	// Output: PID 1 on box
+}
+
+// Limits and verdicts: the Result tells how the command ended.
+func ExampleRun() {
+	res, err := sandbox.Run(context.Background(), sandbox.Options{Store: exampleStore()}, &sandbox.Cmd{
+		Args:   []string{"sleep", "10"},
+		Limits: sandbox.Limits{Wall: 50 * time.Millisecond},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(res.Status == sandbox.WallLimit, res.Hit)
+	// Output: true [{wall limit command}]
+}
+
+// A session with a command: pipes, a signal, and its end.
+func ExampleSandbox_Start() {
+	ctx := context.Background()
+	sb := sandbox.New(sandbox.Options{Store: exampleStore()})
+	defer sb.Close()
+	p, err := sb.Start(ctx, &sandbox.Cmd{
+		Args:  []string{"tr", "a-z", "A-Z"},
+		Pipes: sandbox.PipeStdin, Stdout: os.Stdout,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprintln(p.Stdin, "hello")
+	p.Stdin.Close()
+	res, err := p.Wait(ctx)
+	fmt.Println(res, err)
+	// Output:
+	// HELLO
+	// exit status 0 <nil>
+}
+
+// All faults of the Options and the Cmd come at once, before anything is made.
+func ExampleFieldError() {
+	sb := sandbox.New(sandbox.Options{Limits: sandbox.Limits{Memory: -1}, Dir: "here"})
+	defer sb.Close()
+	err := sb.Prepare(context.Background())
+	var field *sandbox.FieldError
+	fmt.Println(errors.As(err, &field), strings.Count(err.Error(), "Options."))
+	// Output: true 2
+}
