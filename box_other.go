@@ -53,8 +53,6 @@ func (*process) kill(Status, error) error    { return unsupported() }
 func (*process) signal(syscall.Signal) error { return unsupported() }
 func (*process) supervise()                  {}
 
-func removeUpper(context.Context, string) error { return unsupported() }
-
 func isPath(*os.File) bool { return false }
 
 func describe(op, name string, err error) error { return &Error{Op: op, Sandbox: name, Err: err} }
