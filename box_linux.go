@@ -279,7 +279,6 @@ func (b *box) close() error {
 		errs = append(errs, b.world.Close())
 	}
 	if b.group != nil {
-		errs = append(errs, b.group.Kill(ctx))
 		b.group.Release()
 	}
 	if b.groups {

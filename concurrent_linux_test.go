@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,19 +93,22 @@ func TestAbstractSockets(t *testing.T) {
 	})
 }
 
-// gated is a registry that answers once the gate is open, and tells when it was first asked.
-func gated(t *testing.T) (ref string, asked <-chan struct{}, open func()) {
+// gated is a registry that answers once the gate is open, and tells when it was
+// first asked. A request that ends before the gate opens is told to aborted.
+func gated(t *testing.T) (ref string, asked <-chan struct{}, aborted *atomic.Int32, open func()) {
 	registry := imagetest.Registry(t)
 	imagetest.Push(t, registry+"/busybox:1", imagetest.Busybox(t))
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: registry})
 	gate, first := make(chan struct{}), make(chan struct{})
 	var once, opened sync.Once
+	aborted = new(atomic.Int32)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		once.Do(func() { close(first) })
 		select {
 		case <-gate:
 			proxy.ServeHTTP(w, r)
 		case <-r.Context().Done():
+			aborted.Add(1)
 		}
 	})}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,7 +116,7 @@ func gated(t *testing.T) (ref string, asked <-chan struct{}, open func()) {
 	go server.Serve(l) // ends with Close
 	open = func() { opened.Do(func() { close(gate) }) }
 	t.Cleanup(func() { open(); server.Close(); http.DefaultTransport.(*http.Transport).CloseIdleConnections() })
-	return l.Addr().String() + "/busybox:1", first, open
+	return l.Addr().String() + "/busybox:1", first, aborted, open
 }
 
 // result waits for what a goroutine has to say.
@@ -138,7 +142,7 @@ const running = 30 * time.Millisecond
 
 func TestPrepareIsShared(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
-		ref, asked, open := gated(t)
+		ref, asked, aborted, open := gated(t)
 		st := store(t)
 		sb := box(t, sandbox.Options{Store: st, Image: ref})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -148,8 +152,10 @@ func TestPrepareIsShared(t *testing.T) {
 		time.Sleep(running)
 		cancel()
 		require.ErrorIs(t, result(t, first), context.Canceled)
+		time.Sleep(running)
+		require.Zero(t, aborted.Load(), "the end of the first caller's context disturbed the build")
 		open()
-		require.NoError(t, result(t, second), "the end of the first caller's context disturbed the second")
+		require.NoError(t, result(t, second))
 		require.NoError(t, sb.Prepare(t.Context()))
 		all, err := st.Sandboxes(t.Context())
 		require.NoError(t, err)
@@ -159,7 +165,7 @@ func TestPrepareIsShared(t *testing.T) {
 
 func TestPrepareIsCancelledWithItsLastCaller(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
-		ref, asked, open := gated(t)
+		ref, asked, aborted, open := gated(t)
 		st := store(t)
 		sb := box(t, sandbox.Options{Store: st, Image: ref})
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -168,6 +174,7 @@ func TestPrepareIsCancelledWithItsLastCaller(t *testing.T) {
 		why := errors.New("why")
 		cancel(why)
 		require.ErrorIs(t, result(t, first), why)
+		require.Eventually(t, func() bool { return aborted.Load() == 1 }, 5*time.Second, time.Millisecond)
 		all, err := st.Sandboxes(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, all)
@@ -195,7 +202,7 @@ func TestFailedBuildIsTriedAgain(t *testing.T) {
 
 func TestCloseWhileBuilding(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
-		ref, asked, _ := gated(t)
+		ref, asked, _, _ := gated(t)
 		st := store(t)
 		sb := sandbox.New(sandbox.Options{Store: st, Image: ref})
 		first := prepare(t.Context(), sb)

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 	"github.com/seed-5a9fb6e0/sandbox/internal/world"
@@ -61,17 +60,7 @@ func (p *process) applied() *Applied {
 		}
 	}
 	if p.leaf != nil {
-		a.Cgroup = b.store.cgroupText(p)
+		a.Cgroup = string(b.store.tree().Mode()) + " " + p.leaf.Controllers().String()
 	}
 	return a
-}
-
-// cgroupText names the version and the controllers of a command's cgroup.
-func (s *Store) cgroupText(p *process) string {
-	tree := s.tree()
-	controllers := cgroup.Accounting & tree.Available()
-	if p.limits.CPUs > 0 || p.box.opts.Limits.CPUs > 0 {
-		controllers |= cgroup.CPU
-	}
-	return string(tree.Mode()) + " " + controllers.String()
 }

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 
 	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 )
@@ -27,16 +26,14 @@ func (s *Store) tree() *cgroup.Tree {
 	return s.groups
 }
 
-// releaseGroups removes the tree with the last sandbox.
+// releaseGroups removes what is left of the tree with the last sandbox.
 func (s *Store) releaseGroups(ctx context.Context) error {
 	s.groupsMu.Lock()
 	defer s.groupsMu.Unlock()
 	if s.groupUsers--; s.groupUsers > 0 {
 		return nil
 	}
-	err := s.groups.Close(ctx)
-	s.groups, s.noTree = s.openTree()
-	return errors.Join(err, s.noTree)
+	return s.groups.Flush(ctx)
 }
 
 func (s *Store) openTree() (*cgroup.Tree, error) {

@@ -2,7 +2,9 @@ package sandbox_test
 
 import (
 	"context"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"testing"
@@ -55,6 +57,29 @@ func thousandth(ctx context.Context, st *sandbox.Store, root string, i int) erro
 		return err
 	}
 	return res.Err()
+}
+
+// Close gives every descriptor back by itself, not by the finalizers of files.
+func TestCloseLeavesNoDescriptor(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		st, root := store(t), skeleton(t)
+		defer debug.SetGCPercent(debug.SetGCPercent(-1))
+		open := func() int {
+			all, err := os.ReadDir("/proc/self/fd")
+			require.NoError(t, err)
+			return len(all)
+		}
+		use := func(n int) {
+			for i := range n {
+				require.NoError(t, thousandth(t.Context(), st, root, i))
+			}
+		}
+		use(8) // what the store and the program keep
+		before := open()
+		use(40)
+		// Namespaces for the next sandbox may just be in the making.
+		require.Eventually(t, func() bool { return open() <= before }, 5*time.Second, 10*time.Millisecond, "%d, %d before", open(), before)
+	})
 }
 
 // A Sandbox that its owner forgot is taken down by the garbage collector, with what runs in it.

@@ -58,8 +58,10 @@ func (d storeDir) remains(t testing.TB, owners []string) (left []string) {
 	glob(filepath.Join(d.store, "sandboxes", "*"))
 	left = append(left, d.owners(t)...)
 	for _, o := range owners {
-		glob("/sys/fs/cgroup/*/sandbox*/" + o + "*")
-		glob("/sys/fs/cgroup/sandbox*/" + o + "*")
+		for _, pattern := range []string{"/sandbox*/" + o + "*", "/sandbox*" + o + "*"} {
+			glob("/sys/fs/cgroup" + pattern)
+			glob("/sys/fs/cgroup/*" + pattern)
+		}
 	}
 	for _, ids := range []string{"/run/sandbox/ids/*", "/dev/shm/sandbox-0/ids/*"} {
 		claims, err := filepath.Glob(ids)

@@ -26,6 +26,7 @@ type process struct {
 	limits Limits // merged with the defaults of the Options
 	stdio  *stdio
 	leaf   *cgroup.Group // nil: none
+	entry  *cgroup.Join  // how the child enters it
 	before cgroup.Events // of the sandbox's own cgroup, when the command started
 	child  *world.Process
 	pid    int
@@ -141,13 +142,9 @@ func (p *process) launch(ctx context.Context) (err error) {
 	if err := p.join(ctx, &w); err != nil {
 		return err
 	}
-	defer func() {
-		for _, f := range append(w.Join, w.Cgroup) {
-			if f != nil {
-				f.Close()
-			}
-		}
-	}()
+	if p.entry != nil {
+		defer p.entry.Close()
+	}
 	if p.stdio, err = newStdio(p.cmd, p.limits.Output); err != nil {
 		return err
 	}
@@ -282,11 +279,10 @@ func (p *process) join(ctx context.Context, w *world.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	j, err := p.leaf.Join()
-	if err != nil {
+	if p.entry, err = p.leaf.Join(); err != nil {
 		return err
 	}
-	w.Join, w.Cgroup = j.Tasks, j.Dir
+	w.Join, w.Cgroup = p.entry.Tasks, p.entry.Dir
 	return nil
 }
 

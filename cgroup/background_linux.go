@@ -3,38 +3,190 @@ package cgroup
 import (
 	"context"
 	"sync"
+	"time"
 )
 
-// background is the goroutines of a Tree: those that fill pools and the one that removes what was released. Each ends
-// by itself when there is nothing to do, and all before Tree.Close returns.
+// lag is how long the background puts off what is not urgent, to do more of it in one wake-up.
+const lag = 10 * time.Millisecond
+
+// removals are a batch: so many groups to be removed are worth a wake-up of their own.
+const removals = 8
+
+// background fills pools, closes what children have joined by and removes what was released, in one goroutine of the
+// Tree at a time. It ends by itself when there is nothing to do, and before Tree.Close returns.
+//
+// The kernel makes and removes cgroups, and moves tasks into them, under one lock (cgroup_mutex). So a batch that is
+// due begins with a Join.Close, when the child is in; by the clock if none comes; at once if it must.
 type background struct {
 	ctx    context.Context // ends the wait for groups that don't get empty
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	closed   bool
-	queue    []*Group
-	removing bool
+	mu     sync.Mutex
+	closed bool
+	due    bool // a batch is
+	queue  []*Group
+	files  []*Join
+	pools  []*pool
+	done   chan struct{} // of the goroutine at work; nil: none is
+	armed  bool
+	timer  *time.Timer
 }
 
 func (b *background) init() { b.ctx, b.cancel = context.WithCancel(context.Background()) }
 
-// start runs f in a goroutine, unless the tree is closed.
-func (b *background) start(f func()) bool {
+// want has p filled soon, at once if that is urgent; add says that it is not yet in the queue. It is false when the
+// tree is closed.
+func (b *background) want(p *pool, add, urgent bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed {
-		b.wg.Go(f)
+	if b.closed {
+		return false
 	}
-	return !b.closed
+	if add {
+		b.pools = append(b.pools, p)
+	}
+	b.due = true
+	b.start(urgent)
+	return true
 }
 
-// wait lets the goroutines finish and no new one start. With the end of ctx they give up.
+// later closes j.
+func (b *background) later(j *Join) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		_ = j.Close()
+		return
+	}
+	b.files = append(b.files, j)
+	b.start(b.due)
+}
+
+// start begins now, or sees to it that it will be soon. b.mu is held.
+func (b *background) start(now bool) {
+	switch {
+	case b.done != nil:
+	case now:
+		b.done = make(chan struct{})
+		b.wg.Go(func() { _ = b.work(b.ctx) })
+	case b.armed:
+	case b.timer == nil:
+		b.armed, b.timer = true, time.AfterFunc(lag, b.ring)
+	default:
+		b.armed = true
+		b.timer.Reset(lag)
+	}
+}
+
+// ring is the timer's.
+func (b *background) ring() {
+	b.mu.Lock()
+	b.armed = false
+	if b.closed || b.done != nil {
+		b.mu.Unlock()
+		return
+	}
+	b.done = make(chan struct{})
+	b.wg.Add(1)
+	defer b.wg.Done()
+	b.mu.Unlock()
+	_ = b.work(b.ctx)
+}
+
+// work does what there is until nothing is left, or ctx ends the wait for groups that don't get empty. A group in
+// which somebody is slow to die doesn't keep the others waiting.
+func (b *background) work(ctx context.Context) error {
+	var busy []*Group
+	var pause backoff
+	for {
+		b.mu.Lock()
+		todo, files, pools := append(busy, b.queue...), b.files, b.pools
+		b.queue, b.files, b.pools, b.due = nil, nil, nil, false
+		if len(todo)+len(files)+len(pools) == 0 {
+			b.rest()
+			b.mu.Unlock()
+			return nil
+		}
+		b.mu.Unlock()
+		for _, p := range pools {
+			p.fill()
+		}
+		for _, j := range files {
+			_ = j.Close()
+		}
+		busy = nil
+		for _, g := range todo {
+			if !g.tryRemove() {
+				busy = append(busy, g)
+			}
+		}
+		if len(busy) == 0 {
+			pause = backoff{}
+			continue
+		}
+		if err := pause.wait(ctx); err != nil {
+			b.mu.Lock()
+			b.queue = append(busy, b.queue...)
+			b.rest()
+			if !b.closed {
+				b.start(false)
+			}
+			b.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// rest notes the end of the work. b.mu is held.
+func (b *background) rest() {
+	close(b.done)
+	b.done = nil
+}
+
+// flush returns when there is nothing to do.
+func (b *background) flush(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(b.ctx, func() { cancel(context.Cause(b.ctx)) })()
+	for {
+		b.mu.Lock()
+		done := b.done
+		switch {
+		case done != nil:
+			b.mu.Unlock()
+			select {
+			case <-done:
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		case b.closed || len(b.queue)+len(b.files)+len(b.pools) == 0:
+			b.mu.Unlock()
+			return nil
+		}
+		b.done = make(chan struct{})
+		b.wg.Add(1)
+		b.mu.Unlock()
+		err := b.work(ctx)
+		b.wg.Done()
+		return err
+	}
+}
+
+// wait lets the goroutine finish and no new one start. With the end of ctx it gives up.
 func (b *background) wait(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	files := b.files
+	b.files = nil
 	b.mu.Unlock()
+	for _, j := range files {
+		_ = j.Close()
+	}
 	done := make(chan struct{})
 	go func() { // ends with the goroutines that it waits for
 		b.wg.Wait()
@@ -52,7 +204,8 @@ func (b *background) wait(ctx context.Context) error {
 }
 
 // Release removes g in the background, with all below it; processes that are left in it are killed. It returns at
-// once; Tree.Close waits for the end of it. The name is free only then. What g has used is to be read before.
+// once; Tree.Flush and Tree.Close wait for the end of it. The name is free only then. What g has used is to be read
+// before.
 func (g *Group) Release() {
 	g.shut()
 	g.drain()
@@ -64,37 +217,8 @@ func (g *Group) Release() {
 		return // Tree.Close removes it.
 	}
 	b.queue = append(b.queue, g)
-	if !b.removing {
-		b.removing = true
-		b.wg.Go(b.remove)
-	}
-}
-
-// remove empties the queue. A group in which somebody is slow to die doesn't keep the others waiting.
-func (b *background) remove() {
-	var busy []*Group
-	var pause backoff
-	for {
-		b.mu.Lock()
-		todo := append(busy, b.queue...)
-		b.queue = nil
-		b.removing = len(todo) > 0
-		b.mu.Unlock()
-		if len(todo) == 0 {
-			return
-		}
-		busy = nil
-		for _, g := range todo {
-			if !g.tryRemove() {
-				busy = append(busy, g)
-			}
-		}
-		if len(busy) == 0 {
-			pause = backoff{}
-		} else if pause.wait(b.ctx) != nil {
-			return
-		}
-	}
+	b.due = b.due || len(b.queue) >= removals
+	b.start(len(b.queue) >= 2*removals)
 }
 
 // tryRemove says whether g is gone; if not, those who are in it have been sent a kill.

@@ -33,6 +33,9 @@ func (*Tree) New(string, Limits) (*Group, error) { return nil, errLinux }
 // Leaf returns errors.ErrUnsupported.
 func (*Tree) Leaf(context.Context, Limits) (*Group, error) { return nil, errLinux }
 
+// Flush does nothing.
+func (*Tree) Flush(context.Context) error { return nil }
+
 // Close does nothing.
 func (*Tree) Close(context.Context) error { return nil }
 
@@ -44,6 +47,9 @@ func (*Group) Leaf(context.Context, Limits) (*Group, error) { return nil, errLin
 
 // Name is empty.
 func (*Group) Name() string { return "" }
+
+// Controllers is the empty set.
+func (*Group) Controllers() Controllers { return 0 }
 
 // Limits are none.
 func (*Group) Limits() Limits { return Limits{} }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,11 @@ type hierarchy struct {
 	parent string      // Options.Parent in it, absolute
 	ctl    Controllers // what it has
 	v2     bool
+	nested bool // v1's memory: a limit counts for the groups below, too
+
+	mu   sync.RWMutex // held while fd is used
+	fd   int          // parent's, valid when open
+	open bool
 }
 
 // machine is what is mounted, in the order in which a child joins.
@@ -51,6 +57,7 @@ func detect(parent string) (*machine, error) {
 		if err := h.place(parent, v1); err != nil {
 			return nil, err
 		}
+		h.nested = h.v2 || h.ctl&Memory == 0 || nested(h.mount)
 	}
 	slices.SortFunc(m.hier, func(a, b *hierarchy) int { return cmp.Compare(bits.Len32(rank(a)), bits.Len32(rank(b))) })
 	for i, h := range m.hier {
@@ -113,7 +120,7 @@ func modeOf(hier []*hierarchy) Mode {
 // place sets the parent directory and, on v2, the controllers: those that are delegated to the nearest directory on
 // the way to the parent that is there, and the core's, unless v1 has them.
 func (h *hierarchy) place(parent string, v1 Controllers) error {
-	h.parent = path.Join(h.mount, cmp.Or(parent, DefaultParent))
+	h.parent = path.Join(h.mount, parent)
 	if !h.v2 {
 		return nil
 	}
@@ -122,7 +129,7 @@ func (h *hierarchy) place(parent string, v1 Controllers) error {
 		if err != nil {
 			return err
 		}
-		h.parent = path.Join(delegated(h.mount, string(own)), DefaultParent)
+		h.parent = delegated(h.mount, string(own))
 	}
 	dir := h.parent
 	for dir != h.mount && !exists(dir) {
@@ -151,6 +158,12 @@ func delegated(mount, own string) string {
 		}
 	}
 	return mount
+}
+
+// nested says whether memory limits count for the groups below, too: always so since Linux 5.11, and inherited.
+func nested(dir string) bool {
+	v, err := readFile(dir + "/memory.use_hierarchy")
+	return v == "1" || errors.Is(err, fs.ErrNotExist)
 }
 
 func (m *machine) available() Controllers {

@@ -11,10 +11,10 @@
 //
 // # Model
 //
-// A [Tree] is one owner's directory, PARENT/NAME in each hierarchy that is needed; nothing is made before it is. A
-// [Group] in it has the controllers that its limits and Options.Controllers need, and bounds what the groups below it
+// A [Tree] is what one owner has: the directories PARENT/NAME.GROUP in each hierarchy that is needed, and none for
+// itself, so that a tree without groups costs nothing. A [Group] in it has the controllers that its limits and Options.Controllers need, and bounds what the groups below it
 // use together. Processes live in groups without groups below them. [Group.Leaf] hands out prepared groups for short
-// commands, [Group.Release] removes them in the background.
+// commands, [Group.Release] removes them in the background, several at a time; [Tree.Flush] waits for that.
 //
 // A child enters best by itself, between clone and exec ([Group.Join]); [Group.Add] moves a process that runs.
 //
@@ -33,7 +33,7 @@
 // without swap accounting (no memory.memsw files) any amount. A group without a controller
 // is not limited by it: its processes stay where they are in that hierarchy, which is their parent's group.
 // [Events].OOMKills counts kills for the limit of any group above, too. An owner whose process ended without Close
-// leaves its directories to Recover.
+// leaves its directories to Recover, and so does one who ends between Release and Flush or Close.
 //
 // # Privileges and kernels
 //

@@ -9,8 +9,15 @@ import (
 
 // figures gathers values of which some may not be there; the first fault other than a missing file is kept.
 type figures struct {
-	read func(path string) (string, error)
-	err  error
+	g   *Group // its meters.mu is held
+	err error
+}
+
+// text is what a file of the group holds; "" without one.
+func (r *figures) text(h *hierarchy, file string) string {
+	s, err := r.g.meter(h, file)
+	r.keep(err)
+	return s
 }
 
 func (r *figures) keep(err error) bool {
@@ -21,37 +28,28 @@ func (r *figures) keep(err error) bool {
 }
 
 // number reads a file with one number.
-func (r *figures) number(path string) Figure[int64] {
-	s, err := r.read(path)
+func (r *figures) number(h *hierarchy, file string) Figure[int64] {
+	s, err := r.g.meter(h, file)
 	if !r.keep(err) {
 		return Figure[int64]{}
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		err = pathError("read", path, errors.New(strconv.Quote(s)+" is not a number"))
+		err = pathError("read", r.g.dir(h)+"/"+file, errors.New(strconv.Quote(s)+" is not a number"))
 	}
 	return Figure[int64]{n, r.keep(err)}
 }
 
-// keys reads a file of lines "key number"; nil without one.
-func (r *figures) keys(path string) map[string]int64 {
-	s, err := r.read(path)
-	if !r.keep(err) {
-		return nil
-	}
-	return parseKeys(s)
-}
-
 // local prefers the file with the group's own events to the one with those of the groups below.
-func (r *figures) local(path string) map[string]int64 {
-	if m := r.keys(path + ".local"); m != nil {
-		return m
+func (r *figures) local(h *hierarchy, file string) string {
+	if s := r.text(h, file+".local"); s != "" {
+		return s
 	}
-	return r.keys(path)
+	return r.text(h, file)
 }
 
-func key(m map[string]int64, k string) Figure[int64] {
-	n, ok := m[k]
+func key(text, k string) Figure[int64] {
+	n, ok := parseKey(text, k)
 	return Figure[int64]{n, ok}
 }
 

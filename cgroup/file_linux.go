@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,19 +26,13 @@ func openFile(path string, flags int) (int, error) {
 	}
 }
 
-// writeFile writes value by one write(2): the kernel takes each as one command.
+// writeFile is hierarchy.write for a path anywhere.
 func writeFile(path, value string) error {
 	fd, err := openFile(path, unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	for {
-		_, err = unix.Write(fd, []byte(value))
-		if err != unix.EINTR {
-			return pathError("write "+strconv.Quote(value)+" to", path, err)
-		}
-	}
+	return writeClose(fd, path, value)
 }
 
 // readFile reads up to the end and cuts blanks off both ends.
@@ -72,6 +65,29 @@ func readAll(fd int) (string, error) {
 			buf = buf[:len(buf)+n]
 		}
 	}
+}
+
+// readSmall is readAll for a file that the kernel writes as one piece: what fits into the buffer is all of it.
+func readSmall(fd int) (string, error) {
+	var buf [1024]byte
+	for {
+		n, err := unix.Pread(fd, buf[:], 0)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return "", err
+		case n == len(buf):
+			return readAll(fd)
+		default:
+			return strings.TrimSpace(string(buf[:n])), nil
+		}
+	}
+}
+
+func mkdir(dir string) error { return pathError("mkdir", dir, unix.Mkdir(dir, 0o755)) }
+
+func rmdir(dir string) error {
+	return pathError("rmdir", dir, ignoringEINTR(func() error { return unix.Rmdir(dir) }))
 }
 
 func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/bits"
-	"path"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -15,12 +14,15 @@ import (
 // concurrently.
 type Group struct {
 	tree   *Tree
-	parent *Group // nil: the tree's own directory, which holds no process
+	parent *Group // nil: the top of the tree, which has no directory
 	name   string
 	rel    string      // path below hierarchy.parent
 	own    Controllers // what it was made with
+	leaf   bool        // of its parent's pool
 	pool   pool
 	meters meters
+
+	enabled Controllers // v2: what the groups below can have; Tree.mu is held
 
 	update sync.Mutex // one Update at a time
 
@@ -44,7 +46,7 @@ func (g *Group) New(name string, l Limits) (*Group, error) {
 	if err := g.tree.valid(l); err != nil {
 		return nil, err
 	}
-	return g.make(name, l)
+	return g.make(name, l, false)
 }
 
 // valid checks l with the machine at hand.
@@ -55,12 +57,16 @@ func (t *Tree) valid(l Limits) error {
 	return t.m.supported(l)
 }
 
-func (g *Group) make(name string, l Limits) (*Group, error) {
+func (g *Group) make(name string, l Limits, leaf bool) (*Group, error) {
 	t := g.tree
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := &Group{tree: t, parent: g, name: name, rel: g.rel + "/" + name, own: t.m.needs(t.opts.Controllers | l.needs()),
-		limits: l, children: map[string]*Group{}}
+	rel := g.rel + "/" + name
+	if g.parent == nil {
+		rel = g.rel + name
+	}
+	c := &Group{tree: t, parent: g, name: name, rel: rel, own: t.m.needs(t.opts.Controllers | l.needs()),
+		leaf: leaf, limits: l, children: map[string]*Group{}}
 	c.pool.parent = c
 	if c.own == 0 {
 		return nil, &UnsupportedError{What: "group", Err: errors.New("no cgroup is mounted"), Remedy: t.m.remedy("unified")}
@@ -120,7 +126,7 @@ func (g *Group) settings(h *hierarchy, l Limits) []setting { return g.tree.m.set
 
 func (g *Group) write(h *hierarchy, s []setting) error {
 	for _, w := range s {
-		err := writeFile(g.dir(h)+"/"+w.file, w.value)
+		err := h.write(g.dir(h)+"/"+w.file, w.value)
 		if w.file == "memory.swap.max" && errors.Is(err, unix.ENOENT) {
 			if w.value == "0" || w.value == "max" {
 				continue // A kernel without swap (CONFIG_SWAP): none can be used.
@@ -159,7 +165,11 @@ func (g *Group) disown(c *Group) {
 }
 
 // Name is the path of the group in its tree, without the tree's: "box/run".
-func (g *Group) Name() string { return g.rel[min(len(g.rel), len(g.tree.opts.Name)+1):] }
+func (g *Group) Name() string { return g.rel[len(g.tree.root.rel):] }
+
+// Controllers are those that g has: what Options.Controllers and the limits that it was made with need. What a group
+// above has beyond them holds g's processes, too.
+func (g *Group) Controllers() Controllers { return g.own }
 
 // Limits returns what New, Leaf or the last Update gave.
 func (g *Group) Limits() Limits {
@@ -168,7 +178,7 @@ func (g *Group) Limits() Limits {
 	return g.limits
 }
 
-func (g *Group) dir(h *hierarchy) string { return path.Join(h.parent, g.rel) }
+func (g *Group) dir(h *hierarchy) string { return h.parent + "/" + g.rel }
 
 func (g *Group) isMade(h *hierarchy) bool {
 	g.mu.Lock()
@@ -198,8 +208,15 @@ func (g *Group) in(c Controllers) *hierarchy {
 	return nil
 }
 
-// places are the directories that g has.
+// places are the directories that g has; those of the groups below for the top of the tree.
 func (g *Group) places() []place {
+	if g.parent == nil {
+		var ps []place
+		for _, c := range g.below() {
+			ps = append(ps, c.places()...)
+		}
+		return ps
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	ps := make([]place, 0, bits.OnesCount32(g.made))
@@ -230,7 +247,7 @@ func (g *Group) dropFiles() {
 	if ready != nil {
 		_ = ready.Close()
 	}
-	g.meters.close()
+	g.closeMeters()
 	for _, c := range g.below() {
 		c.dropFiles()
 	}

@@ -43,10 +43,10 @@ func TestJoin(t *testing.T) {
 	run, err := box.New("run", Limits{PIDs: 9, CPUs: 0.5})
 	require.NoError(t, err)
 	p := sleeper(t, run).Process.Pid
-	at := "/sandbox/" + name
-	require.Equal(t, at+"/box/run", cgroupOf(p, "pids"))
-	require.Equal(t, at+"/box/run", cgroupOf(p, "cpu"))
-	require.Equal(t, at+"/box", cgroupOf(p, "memory"))
+	at := "/sandbox." + name
+	require.Equal(t, at+".box/run", cgroupOf(p, "pids"))
+	require.Equal(t, at+".box/run", cgroupOf(p, "cpu"))
+	require.Equal(t, at+".box", cgroupOf(p, "memory"))
 	require.Equal(t, cgroupOf(os.Getpid(), "freezer"), cgroupOf(p, "freezer"))
 }
 

@@ -12,10 +12,19 @@ type Join struct {
 	Tasks []*os.File
 	// Dir is v2's directory, for clone3's CLONE_INTO_CGROUP (Linux 5.7; SysProcAttr.CgroupFD); nil: none.
 	Dir *os.File
+
+	later func(*Join) // closes it in the background; nil: Close does
 }
 
-// Close closes the descriptors; those who joined stay in. The caller of Group.Join calls it.
+// Close closes the descriptors, those of a leaf within milliseconds in the background; those who joined stay in. The
+// caller of Group.Join calls it, best as soon as the child is in: then the background does its work while the child
+// runs. The files must not be used after it.
 func (j *Join) Close() error {
+	if later := j.later; later != nil {
+		later(&Join{Tasks: j.Tasks, Dir: j.Dir})
+		j.Tasks, j.Dir, j.later = nil, nil, nil
+		return nil
+	}
 	var errs []error
 	for _, f := range j.Tasks {
 		errs = append(errs, f.Close())

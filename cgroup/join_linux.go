@@ -3,7 +3,6 @@ package cgroup
 import (
 	"errors"
 	"os"
-	"path"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -22,15 +21,20 @@ func (g *Group) Join() (*Join, error) {
 	if j != nil {
 		return j, nil
 	}
-	return g.open()
+	j, err := g.open()
+	if err == nil && g.leaf {
+		j.later = g.tree.bg.later
+	}
+	return j, err
 }
 
-// prepare opens ahead what Join will hand out.
+// prepare opens ahead what Join will hand out, and what Usage and Events are likely to read.
 func (g *Group) prepare() error {
 	j, err := g.open()
 	if err != nil {
 		return err
 	}
+	j.later = g.tree.bg.later
 	g.openMeters()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -58,11 +62,11 @@ func (g *Group) hold(op string) error {
 func (g *Group) open() (*Join, error) {
 	j := &Join{Tasks: make([]*os.File, 0, len(g.tree.m.hier))}
 	for _, p := range g.targets() {
-		name, flags := path.Join(p.dir, "tasks"), unix.O_WRONLY
+		name, flags := p.dir+"/tasks", unix.O_WRONLY
 		if p.h.v2 {
 			name, flags = p.dir, unix.O_RDONLY|unix.O_DIRECTORY
 		}
-		fd, err := openFile(name, flags)
+		fd, err := p.h.openFile(name, flags)
 		if err != nil {
 			_ = j.Close()
 			return nil, denied(p.h, err)

@@ -5,16 +5,34 @@ import (
 	"strings"
 )
 
-// parseKeys reads lines "key number", the kernel's flat keyed format, and skips other lines.
-func parseKeys(s string) map[string]int64 {
-	m := map[string]int64{}
+// parseKey finds the line "key number", the kernel's flat keyed format, in which other lines don't matter.
+func parseKey(s, key string) (int64, bool) {
 	for line := range strings.Lines(s) {
-		k, v, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if n, err := strconv.ParseInt(v, 10, 64); ok && err == nil {
-			m[k] = n
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), " "); ok && k == key {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err == nil {
+				return n, true
+			}
 		}
 	}
-	return m
+	return 0, false
+}
+
+// parseUsageAll adds up the lines "cpu user system" of v1's cpuacct.usage_all, in ns; it is false when it can't read one.
+func parseUsageAll(s string) (user, system int64, ok bool) {
+	for line := range strings.Lines(s) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] == "cpu" {
+			continue
+		}
+		u, err1 := strconv.ParseInt(f[1], 10, 64)
+		v, err2 := strconv.ParseInt(f[2], 10, 64)
+		if err1 != nil || err2 != nil {
+			return 0, 0, false
+		}
+		user, system, ok = user+u, system+v, true
+	}
+	return user, system, ok
 }
 
 // parsePIDs reads one number per line, the format of cgroup.procs, and skips other lines. A 0 stands for a process of

@@ -20,8 +20,11 @@ type place struct {
 // batch is how many processes are held by descriptors at once while they are killed.
 const batch = 256
 
-// killAll kills until nobody is left in ps and below.
+// killAll kills until nobody is left in ps and below. Where nobody is none can be born.
 func killAll(ctx context.Context, ps []place) error {
+	if pids, err := members(ps); err != nil || len(pids) == 0 {
+		return err
+	}
 	restore, err := noForks(ps)
 	if err != nil {
 		return err
@@ -197,7 +200,7 @@ func removeAll(ctx context.Context, ps []place) error {
 func removeOnce(ps []place) error {
 	var busy error
 	for _, p := range ps {
-		err := rmdir(p.dir)
+		err := p.h.rmdir(p.dir)
 		if errors.Is(err, unix.EBUSY) { // somebody is in it, or cgroups are
 			err = walk(p.dir, rmdir)
 		}

@@ -140,11 +140,11 @@ func limit(t testing.TB) context.Context {
 	return ctx
 }
 
-// dirs finds directories of that name in all hierarchies, not asking the package under test.
+// dirs finds the directories of that owner, or of that name, in all hierarchies, not asking the package under test.
 func dirs(name string) []string {
 	var found []string
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, e os.DirEntry, err error) error {
-		if err == nil && e.IsDir() && e.Name() == name {
+		if err == nil && e.IsDir() && strings.Contains("."+e.Name()+".", "."+name+".") {
 			found = append(found, p)
 		}
 		return nil

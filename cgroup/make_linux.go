@@ -16,7 +16,7 @@ type making struct {
 	steps []made
 }
 
-// made is a directory of a group, or of the tree's parent when the group is nil.
+// made is a directory of a group, or of Options.Parent when the group is nil.
 type made struct {
 	g   *Group
 	h   *hierarchy
@@ -37,50 +37,61 @@ func (k *making) undo() {
 
 // ensure makes the directory of g in h, those above it first. Tree.mu is held.
 func (k *making) ensure(g *Group, h *hierarchy) error {
+	if g.parent == nil {
+		return k.above(h)
+	}
 	if g.isMade(h) {
 		return nil
-	}
-	if g.parent == nil {
-		return k.top(g, h)
 	}
 	if err := k.ensure(g.parent, h); err != nil {
 		return err
 	}
-	dir := g.dir(h)
-	if err := mkdir(dir); err != nil {
+	dir, top := g.dir(h), g.parent.parent == nil
+	err := h.mkdir(dir)
+	for range 100 {
+		if !top || !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		// Another owner who closed has just removed the parent.
+		h.drop()
+		k.t.root.enabled = 0
+		if err = k.above(h); err == nil {
+			err = k.t.m.enable(g, h, g.own)
+		}
+		if err == nil {
+			err = h.mkdir(dir)
+		}
+	}
+	if err != nil {
 		return denied(h, err)
 	}
 	g.setMade(h, true)
 	k.steps = append(k.steps, made{g, h, dir})
+	if top && !h.nested {
+		if err := h.write(dir+"/memory.use_hierarchy", "1"); err != nil {
+			return denied(h, err)
+		}
+	}
 	return initCPUSet(h, dir)
 }
 
-// top makes the tree's own directory and the parent's, which another owner who closes may just be removing.
-func (k *making) top(g *Group, h *hierarchy) error {
-	dir := g.dir(h)
-	for range 100 {
-		if err := k.parents(h); err != nil {
-			return denied(h, err)
-		}
-		err := mkdir(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return denied(h, err)
-		}
-		g.setMade(h, true)
-		k.steps = append(k.steps, made{g, h, dir})
-		if err := useHierarchy(h, dir); err != nil {
-			return err
-		}
-		return initCPUSet(h, dir)
+// above makes the tree's parent, where it was not seen to be there.
+func (k *making) above(h *hierarchy) error {
+	if h.isOpen() {
+		return nil
 	}
-	return pathError("mkdir", dir, unix.EBUSY)
+	if err := k.parents(h); err != nil {
+		return denied(h, err)
+	}
+	h.hold()
+	return nil
 }
 
 // parents makes the directories of Options.Parent that are not there.
 func (k *making) parents(h *hierarchy) error {
+	if k.t.opts.Parent == "" {
+		return nil
+	}
 	rel := strings.TrimPrefix(h.parent, h.mount+"/")
 	dir := h.mount
 	for part := range strings.SplitSeq(rel, "/") {
@@ -88,10 +99,6 @@ func (k *making) parents(h *hierarchy) error {
 		err := mkdir(dir)
 		switch {
 		case errors.Is(err, fs.ErrExist):
-			// The default parent is nobody's: the last of its owners removes it.
-			if k.t.opts.Parent == "" && dir == h.parent && !slices.Contains(k.t.parents, dir) {
-				k.t.parents = append(k.t.parents, dir)
-			}
 			continue
 		case errors.Is(err, unix.EROFS) && exists(dir):
 			continue
@@ -113,9 +120,9 @@ func initCPUSet(h *hierarchy, dir string) error {
 		return nil
 	}
 	for _, f := range []string{"/cpuset.mems", "/cpuset.cpus"} {
-		v, err := readFile(path.Dir(dir) + f)
+		v, err := h.read(path.Dir(dir) + f)
 		if err == nil {
-			err = writeFile(dir+f, v)
+			err = h.write(dir+f, v)
 		}
 		if err != nil {
 			return denied(h, err)
@@ -124,35 +131,27 @@ func initCPUSet(h *hierarchy, dir string) error {
 	return nil
 }
 
-// useHierarchy makes limits count for the groups below, too; always so since Linux 5.11.
-func useHierarchy(h *hierarchy, dir string) error {
-	if h.v2 || h.ctl&Memory == 0 {
-		return nil
-	}
-	v, err := readFile(dir + "/memory.use_hierarchy")
-	if errors.Is(err, fs.ErrNotExist) || v == "1" {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return denied(h, writeFile(dir+"/memory.use_hierarchy", "1"))
-}
-
 // enable gives the directories from the parent of the tree down to that of g the v2 controllers that g needs.
 func (m *machine) enable(g *Group, h *hierarchy, c Controllers) error {
 	c &= h.ctl & (Memory | PIDs | CPU | CPUSet)
-	if !h.v2 || c == 0 {
+	if !h.v2 || c&^g.parent.enabled == 0 {
 		return nil
 	}
-	dir := h.mount
-	for part := range strings.SplitSeq(strings.TrimPrefix(path.Dir(g.dir(h)), h.mount+"/"), "/") {
+	dir, above := h.mount, path.Dir(g.dir(h))
+	if err := enableIn(h, dir, c); err != nil {
+		return err
+	}
+	for part := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(above, h.mount), "/"), "/") {
+		if part == "" {
+			break // above is the mount point
+		}
+		dir = path.Join(dir, part)
 		if err := enableIn(h, dir, c); err != nil {
 			return err
 		}
-		dir = path.Join(dir, part)
 	}
-	return enableIn(h, dir, c)
+	g.parent.enabled |= c
+	return nil
 }
 
 func enableIn(h *hierarchy, dir string, c Controllers) error {
@@ -171,17 +170,4 @@ func enableIn(h *hierarchy, dir string, c Controllers) error {
 			Remedy: "processes live in " + dir + " itself: move them to a cgroup below it (cgroup-v2.rst, \"No Internal Process Constraint\")"}
 	}
 	return denied(h, err)
-}
-
-func mkdir(dir string) error {
-	return pathError("mkdir", dir, unix.Mkdir(dir, 0o755))
-}
-
-func rmdir(dir string) error {
-	for {
-		err := unix.Rmdir(dir)
-		if err != unix.EINTR {
-			return pathError("rmdir", dir, err)
-		}
-	}
 }

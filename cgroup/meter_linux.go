@@ -1,9 +1,8 @@
 package cgroup
 
 import (
-	"strings"
+	"slices"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,96 +10,97 @@ import (
 // meterBudget is how many descriptors the meters of a tree hold at most: they save time, and never take the last ones.
 const meterBudget = 1024
 
-// meters are files of a leaf that Usage and Events read, opened ahead: to open one costs ten times the read.
+// A meter is a file that Usage or Events reads.
+type meter struct {
+	h    *hierarchy
+	file string
+}
+
+// meters are the open ones of a group: to open one costs ten times the read. For a prepared leaf they are opened in
+// the background, those that were read of the leaves before it; a group whose leaves are in use keeps what was read.
 type meters struct {
-	mu     sync.Mutex // held while the files are read, so that nobody closes them meanwhile
-	files  map[string]int
-	budget *atomic.Int64 // what is used of the tree's
+	mu   sync.Mutex // held while the files are read, so that nobody closes them meanwhile
+	open []openMeter
 }
 
-// meterFiles are named in the order in which a budget that runs out is spent.
-var meterFiles = [...]struct {
-	c      Controllers
-	v1, v2 string
-}{
-	{CPUAcct, "cpuacct.usage", "cpu.stat"}, {CPUAcct, "cpuacct.usage_user", ""}, {CPUAcct, "cpuacct.usage_sys", ""},
-	{Memory, "memory.max_usage_in_bytes", "memory.peak"}, {Memory, "memory.usage_in_bytes", "memory.current"},
-	{Memory, "memory.failcnt", "memory.events.local"}, {Memory, "memory.memsw.failcnt", ""}, {Memory, "memory.oom_control", ""},
-	{PIDs, "pids.current", "pids.current"}, {PIDs, "pids.peak", "pids.peak"}, {PIDs, "pids.events", "pids.events.local"},
-	{CPU, "cpu.stat", ""},
+type openMeter struct {
+	meter
+	fd int
 }
 
-// openMeters opens what it can; Usage opens the others when it is called.
+// meter reads a file of g; g.meters.mu is held.
+func (g *Group) meter(h *hierarchy, file string) (string, error) {
+	path := g.dir(h) + "/" + file
+	for _, m := range g.meters.open {
+		if m.h == h && m.file == file {
+			s, err := readSmall(m.fd)
+			return s, pathError("read", path, err)
+		}
+	}
+	fd, err := h.openFile(path, unix.O_RDONLY)
+	if err != nil {
+		return "", err
+	}
+	s, err := readSmall(fd)
+	if g.leaf {
+		g.parent.pool.wasRead(meter{h, file})
+	}
+	if g.leaf || !g.pool.active() || !g.keep(meter{h, file}, fd) {
+		_ = unix.Close(fd)
+	}
+	return s, pathError("read", path, err)
+}
+
+// keep holds fd if the budget allows for it.
+func (g *Group) keep(m meter, fd int) bool {
+	if g.tree.meters.Add(1) > meterBudget {
+		g.tree.meters.Add(-1)
+		return false
+	}
+	g.meters.open = append(g.meters.open, openMeter{m, fd})
+	return true
+}
+
+// openMeters opens what it can of what leaves are likely to be asked for; Usage and Events open the others.
 func (g *Group) openMeters() {
-	m := &g.meters
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.budget = &g.tree.meters
-	m.files = map[string]int{}
-	for _, f := range meterFiles {
-		h := g.in(f.c)
-		if h == nil {
+	g.meters.mu.Lock()
+	defer g.meters.mu.Unlock()
+	for _, m := range g.parent.pool.wereRead() {
+		if m.h.ctl&g.own == 0 {
 			continue
 		}
-		name := f.v1
-		if h.v2 {
-			name = f.v2
+		fd, err := m.h.openFile(g.dir(m.h)+"/"+m.file, unix.O_RDONLY)
+		if err != nil {
+			continue
 		}
-		if name != "" && !m.open(g.dir(h)+"/"+name) {
+		if !g.keep(m, fd) {
+			_ = unix.Close(fd)
 			return
 		}
 	}
 }
 
-// open says whether there is budget for more.
-func (m *meters) open(path string) bool {
-	if m.budget.Add(1) > meterBudget {
-		m.budget.Add(-1)
-		return false
+func (g *Group) closeMeters() {
+	g.meters.mu.Lock()
+	defer g.meters.mu.Unlock()
+	for _, m := range g.meters.open {
+		_ = unix.Close(m.fd)
+		g.tree.meters.Add(-1)
 	}
-	fd, err := openFile(path, unix.O_RDONLY)
-	if err != nil {
-		m.budget.Add(-1)
-		return true
-	}
-	_, _ = readSmall(fd) // The first read allocates the kernel's buffer.
-	m.files[path] = fd
-	return true
+	g.meters.open = nil
 }
 
-func (m *meters) close() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, fd := range m.files {
-		_ = unix.Close(fd)
-		m.budget.Add(-1)
+// wasRead notes what leaves are asked for.
+func (p *pool) wasRead(m meter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.reads, m) {
+		p.reads = append(p.reads, m)
 	}
-	m.files = nil
 }
 
-// read is readFile for a file that may be open; m.mu is held.
-func (m *meters) read(path string) (string, error) {
-	fd, ok := m.files[path]
-	if !ok {
-		return readFile(path)
-	}
-	s, err := readSmall(fd)
-	return s, pathError("read", path, err)
-}
-
-// readSmall reads a file that the kernel writes as one piece: what fits into the buffer is all of it.
-func readSmall(fd int) (string, error) {
-	var buf [1024]byte
-	for {
-		n, err := unix.Pread(fd, buf[:], 0)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return "", err
-		case n == len(buf):
-			return readAll(fd)
-		default:
-			return strings.TrimSpace(string(buf[:n])), nil
-		}
-	}
+func (p *pool) wereRead() []meter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.reads)
 }

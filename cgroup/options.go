@@ -5,18 +5,20 @@ import (
 	"strings"
 )
 
-// DefaultParent is the directory in which trees are made when Options.Parent is empty.
-const DefaultParent = "sandbox"
+// defaultPrefix begins the names of directories when Options.Parent is empty, for others have theirs beside them.
+const defaultPrefix = "sandbox."
 
 // defaultLeaves is how many prepared leaves a group keeps at most when Options.Leaves is 0.
 const defaultLeaves = 16
 
 // Options say where a Tree is and what its groups have.
 type Options struct {
-	// Parent is the directory of the tree's own, a path relative to the root of each hierarchy as it is mounted here,
-	// for example "machine.slice/app". Empty: DefaultParent, for an ordinary user on v2 in what is delegated to him.
+	// Parent is the directory in which groups are made, as NAME.GROUP: a path relative to the root of each hierarchy as
+	// it is mounted here, for example "machine.slice/app". Empty: that root itself, for an ordinary user on v2 what is
+	// delegated to him; the groups are sandbox.NAME.GROUP there.
+	// (In the NAME of a directory ":d" stands for a dot and ":c" for a colon.)
 	Parent string
-	// Name is unique to the owner, for two trees of one name are one: a Close or Recover of either ends both. Required.
+	// Name is unique to the owner, for a Recover of it ends all trees of the name. Required.
 	Name string
 	// Controllers that every group has, asked for by a limit or not; 0: only those that limits need.
 	Controllers Controllers
@@ -36,12 +38,27 @@ func (o Options) validate() error {
 	}
 	if reason := badName(o.Name); reason != "" {
 		errs = append(errs, &FieldError{"Name", o.Name, reason})
+	} else if len(o.prefix()) > maxPrefix {
+		errs = append(errs, &FieldError{"Name", o.Name, "longer than 200 bytes, with those around it"})
 	}
 	if c := o.Controllers &^ (Accounting | CPU | CPUSet | Freezer | Unified); c != 0 {
 		errs = append(errs, &FieldError{"Controllers", uint32(o.Controllers), "unknown bits"})
 	}
 	return errors.Join(errs...)
 }
+
+// prefix begins the names of the directories that the tree has in its parent. The owner's name ends with its first dot,
+// those that were in it being replaced, so that no owner's prefix begins another's.
+func (o Options) prefix() string {
+	s := strings.NewReplacer(":", ":c", ".", ":d").Replace(o.Name) + "."
+	if o.Parent == "" {
+		return defaultPrefix + s
+	}
+	return s
+}
+
+// maxPrefix leaves room for the names of groups in the 255 bytes of a directory's.
+const maxPrefix = 200
 
 // badComponent says why s can't be a directory in a path of cgroups; "" if it can.
 func badComponent(s string) string {

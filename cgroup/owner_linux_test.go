@@ -82,6 +82,35 @@ func TestRecover(t *testing.T) {
 	require.ErrorIs(t, Recover(limit(t), "a/../..", ""), fs.ErrInvalid)
 }
 
+// No owner's name begins another's in the names of directories.
+func TestRecoverNames(t *testing.T) {
+	for _, parent := range []string{"", unique()} {
+		a := unique()
+		names := []string{a, a + ".b", a + ":db", a + ".", a + "b", a + ":d"}
+		start := func(n string) {
+			tree, err := Open(Options{Parent: parent, Name: n, Controllers: PIDs})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, tree.Close(limit(t))) })
+			_, err = tree.New("b.g", Limits{})
+			require.NoError(t, err)
+		}
+		for _, n := range names {
+			start(n)
+		}
+		m, err := detect(parent)
+		require.NoError(t, err)
+		for _, n := range names {
+			require.NoError(t, Recover(limit(t), parent, n))
+			for _, other := range names {
+				ps, err := m.find(Options{Parent: parent, Name: other}.prefix())
+				require.NoError(t, err)
+				require.Equal(t, other == n, len(ps) == 0, "%q after %q", other, n)
+			}
+			start(n)
+		}
+	}
+}
+
 // dead tells of a process that is gone or a zombie, which nobody may reap here.
 func dead(pid string) bool {
 	_, s, _ := strings.Cut(slurp("/proc/"+pid+"/stat"), ") ")
@@ -196,7 +225,7 @@ func TestDelegated(t *testing.T) {
 	defer j.Close()
 	c := helper(t, "group", "mine", "unified")
 	c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(j.Dir.Fd())}
-	require.Equal(t, "made "+dir+"/sandbox/mine/g", output(t, asUser(t, c)))
+	require.Equal(t, "made "+dir+"/sandbox.mine.g", output(t, asUser(t, c)))
 }
 
 func TestMissing(t *testing.T) {

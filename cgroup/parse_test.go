@@ -139,9 +139,22 @@ func TestUnifiedPath(t *testing.T) {
 }
 
 func TestKeysAndPIDs(t *testing.T) {
-	require.Equal(t, map[string]int64{"max": 3, "oom_kill": 0},
-		parseKeys("max 3\noom_kill 0\nnot a number\nbare\nsome avg10=0.00\n"))
+	const text = "max 3\noom_kill 0\nnot a number\nbare\nsome avg10=0.00\n"
+	for k, want := range map[string]int64{"max": 3, "oom_kill": 0, "not": -1, "bare": -1, "some": -1, "ma": -1, "": -1} {
+		n, ok := parseKey(text, k)
+		require.Equal(t, want >= 0, ok, k)
+		require.Equal(t, max(want, 0), n, k)
+	}
 	require.Equal(t, []int{1, 0, 42}, parsePIDs("1\n0\nx\n42\n-7\n"))
+}
+
+func TestUsageAll(t *testing.T) {
+	user, system, ok := parseUsageAll("cpu user system\n0 5 7\n1 10 20\n")
+	require.Equal(t, []any{int64(15), int64(27), true}, []any{user, system, ok})
+	for _, bad := range []string{"", "cpu user system\n", "cpu user system\n0 x 7\n"} {
+		_, _, ok = parseUsageAll(bad)
+		require.False(t, ok, "%q", bad)
+	}
 }
 
 func TestSplit(t *testing.T) {
@@ -210,10 +223,8 @@ func FuzzUnifiedPath(f *testing.F) {
 func FuzzKeys(f *testing.F) {
 	f.Add("max 3\noom_kill 0\n", "1\n2\n")
 	f.Fuzz(func(t *testing.T, keys, pids string) {
-		for k := range parseKeys(keys) {
-			if !strings.Contains(keys, k+" ") {
-				t.Fatalf("%q: %q", keys, k)
-			}
+		if n, ok := parseKey(keys, "max"); ok && !strings.Contains(keys, "max ") || !ok && n != 0 {
+			t.Fatalf("%q: %d", keys, n)
 		}
 		for _, pid := range parsePIDs(pids) {
 			if pid < 0 {

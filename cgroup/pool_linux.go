@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -12,26 +13,35 @@ import (
 // poolIdle is how long prepared leaves wait for the next Leaf: an idle group shall cost no descriptor.
 const poolIdle = 2 * time.Second
 
-// pool keeps leaves of one group prepared: directories made, limits written, descriptors for Join open. It grows each
-// time it is found empty, and is filled by a goroutine that ends when it is full. One use makes no pool: a group with
+// poolBusy is how soon after the last a pool has to be filled again for it to grow: the larger, the fewer wake-ups.
+const poolBusy = 100 * time.Millisecond
+
+// leastLeaves is how many leaves a pool begins with.
+const leastLeaves = 4
+
+// pool keeps leaves of one group prepared: directories made, limits written, descriptors for Join open. What is taken
+// is ordered anew, of the same kind, and made in the background several at a time. One use makes no pool: a group with
 // a single run would pay for leaves that nobody wants.
 type pool struct {
 	parent *Group
 
-	mu      sync.Mutex
-	ready   []*Group
-	want    Limits // of the last Leaf
-	uses    int    // since the pool was empty and idle
-	target  int
-	seq     uint64
-	filling bool
-	closed  bool
-	idle    *time.Timer
+	mu     sync.Mutex
+	ready  []*Group // the oldest first
+	orders []Limits // of leaves to be made
+	reads  []meter  // what was read of leaves
+	target int      // ready and ordered ones
+	uses   int      // since the pool was empty and idle
+	seq    uint64
+	busy   bool // the background fills it, or will
+	closed bool
+	used   time.Time
+	filled time.Time
+	idle   *time.Timer
 }
 
-// Leaf takes a fresh group below g for one command, prepared in advance if g was used lately, most cheaply with the
-// limits of the call before. Give it back by Release; none is used twice, for what one left in the page cache would
-// be charged to the next. Errors as those of New, and the cause of ctx's end.
+// Leaf takes a fresh group below g for one command, prepared in advance if g was used lately: with the limits of a
+// recent call at no cost, with others for that of writing them. Give it back by Release; none is used twice, for what
+// one left in the page cache would be charged to the next. Errors as those of New, and the cause of ctx's end.
 func (g *Group) Leaf(ctx context.Context, l Limits) (*Group, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -55,79 +65,112 @@ func (g *Group) Leaf(ctx context.Context, l Limits) (*Group, error) {
 func (p *pool) take(l Limits) (*Group, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.parent.tree
-	switch {
-	case p.closed:
+	if p.closed {
 		return nil, errClosed("leaf", p.parent.rel)
-	case t.opts.Leaves < 0:
-		return nil, t.valid(l)
 	}
-	if l != p.want {
-		if err := t.valid(l); err != nil {
+	i := p.find(l)
+	if i < 0 || p.ready[i].Limits() != l {
+		if err := p.parent.tree.valid(l); err != nil {
 			return nil, err
 		}
-		p.drop(p.controllers(l))
-		p.want = l
+	}
+	if p.most() <= 0 {
+		return nil, nil
 	}
 	p.uses++
 	p.touch()
-	c := p.pop()
-	if p.uses > 1 && !p.filling && len(p.ready) < (p.target+1)/2 {
-		p.filling = t.bg.start(p.fill)
+	if p.uses == 1 {
+		return nil, nil
 	}
+	var c *Group
+	if i >= 0 {
+		c = p.ready[i]
+		p.ready = slices.Delete(p.ready, i, i+1)
+	}
+	p.order(l, c == nil)
 	return c, nil
 }
 
-// drop gives up prepared leaves with other controllers than own.
-func (p *pool) drop(own Controllers) {
-	if len(p.ready) > 0 && p.ready[0].own != own {
-		p.releaseAll()
+// find returns the newest leaf with these limits or else the oldest that can have them; -1 if there is none.
+func (p *pool) find(l Limits) int {
+	for i, c := range slices.Backward(p.ready) {
+		if c.Limits() == l {
+			return i
+		}
+	}
+	own := p.controllers(l)
+	return slices.IndexFunc(p.ready, func(c *Group) bool { return c.own == own })
+}
+
+func (p *pool) most() int {
+	if n := p.parent.tree.opts.Leaves; n != 0 {
+		return n
+	}
+	return defaultLeaves
+}
+
+// order asks for another leaf with l and, when a batch is due, the background to make them: while the next child runs
+// or, when few are left, at once.
+func (p *pool) order(l Limits, missed bool) {
+	p.orders = append(p.orders, l)
+	if missed {
+		p.grow(l)
+	}
+	urgent := missed || len(p.ready) <= p.target/4
+	if !urgent && len(p.orders) < (p.target+1)/2 {
+		return
+	}
+	if !p.busy && p.used.Sub(p.filled) < poolBusy {
+		p.grow(l)
+	}
+	if p.parent.tree.bg.want(p, !p.busy, urgent) {
+		p.busy = true
 	}
 }
 
-// pop takes a leaf; without one the target grows.
-func (p *pool) pop() *Group {
-	n := len(p.ready)
-	if n == 0 {
-		most := p.parent.tree.opts.Leaves
-		if most == 0 {
-			most = defaultLeaves
-		}
-		p.target = min(max(2, 2*p.target), most)
-		return nil
+func (p *pool) grow(l Limits) {
+	p.target = min(max(leastLeaves, 2*p.target), p.most())
+	for len(p.ready)+len(p.orders) < p.target {
+		p.orders = append(p.orders, l)
 	}
-	c := p.ready[n-1]
-	p.ready = p.ready[:n-1]
-	return c
 }
 
 // touch puts off the end of the pool.
 func (p *pool) touch() {
+	p.used = time.Now()
 	if p.idle == nil {
 		p.idle = time.AfterFunc(poolIdle, p.expire)
-		return
+	} else if p.uses == 1 {
+		p.idle.Reset(poolIdle)
 	}
-	p.idle.Reset(poolIdle)
 }
 
+// expire ends an idle pool.
 func (p *pool) expire() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.releaseAll()
-	p.uses, p.target = 0, 0
+	left := poolIdle - time.Since(p.used)
+	if left > 0 && !p.closed {
+		p.idle.Reset(left)
+		p.mu.Unlock()
+		return
+	}
+	p.empty()
+	p.mu.Unlock()
+	p.parent.closeMeters()
 }
 
-func (p *pool) releaseAll() {
+// empty gives up what is prepared; p.mu is held.
+func (p *pool) empty() {
 	for _, c := range p.ready {
 		c.Release()
 	}
-	p.ready = nil
+	p.ready, p.orders, p.uses, p.target = nil, nil, 0, 0
 }
 
-// fill runs in the background until the pool is full or closed. A fault ends it: the next Leaf meets and reports it.
+// fill makes what is ordered. A fault ends it: the next Leaf meets and reports it.
 func (p *pool) fill() {
 	for {
-		l, more := p.lacks()
+		l, more := p.next()
 		if !more {
 			return
 		}
@@ -135,33 +178,46 @@ func (p *pool) fill() {
 		if err == nil {
 			err = c.prepare()
 		}
-		if !p.put(c, err) && c != nil {
-			c.Release()
-		}
+		p.put(c, err)
 	}
 }
 
-// lacks says whether a leaf is wanted, and with which limits; if not, filling is over.
-func (p *pool) lacks() (Limits, bool) {
+// next is the next order; without one filling is over.
+func (p *pool) next() (l Limits, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.filling = p.filling && !p.closed && len(p.ready) < p.target
-	return p.want, p.filling
+	p.busy = p.busy && !p.closed && len(p.orders) > 0
+	if p.busy {
+		l = p.orders[0]
+		p.orders = slices.Delete(p.orders, 0, 1)
+		p.filled = time.Now()
+	}
+	return l, p.busy
 }
 
-// put takes c in, unless it failed or a Leaf has meanwhile asked for limits that need other controllers.
-func (p *pool) put(c *Group, err error) bool {
+// put takes c in, for the oldest if there are too many: kinds that nobody asks for any more end so.
+func (p *pool) put(c *Group, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil || p.closed {
-		p.filling = false
-		return false
+	if err != nil {
+		p.orders = nil
 	}
-	if c.own != p.controllers(p.want) {
-		return false
+	if c != nil && (err != nil || p.closed || p.target == 0) {
+		c.Release()
+	} else if c != nil {
+		p.ready = append(p.ready, c)
 	}
-	p.ready = append(p.ready, c)
-	return true
+	for len(p.ready) > p.target {
+		p.ready[0].Release()
+		p.ready = slices.Delete(p.ready, 0, 1)
+	}
+}
+
+// active says whether more leaves are likely to be taken.
+func (p *pool) active() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.uses > 1 && !p.closed
 }
 
 // controllers are those of a leaf with l.
@@ -177,7 +233,7 @@ func (p *pool) make(l Limits) (*Group, error) {
 		p.seq++
 		name := "leaf-" + strconv.FormatUint(p.seq, 36)
 		p.mu.Unlock()
-		c, err := p.parent.make(name, l)
+		c, err := p.parent.make(name, l, true)
 		if !errors.Is(err, fs.ErrExist) {
 			return c, err
 		}
@@ -192,9 +248,20 @@ func (g *Group) drain() {
 	if p.idle != nil {
 		p.idle.Stop()
 	}
-	p.releaseAll()
+	p.empty()
 	p.mu.Unlock()
 	for _, c := range g.below() {
 		c.drain()
+	}
+}
+
+// rest empties the pools of g and of the groups below it.
+func (g *Group) rest() {
+	g.pool.mu.Lock()
+	g.pool.empty()
+	g.pool.mu.Unlock()
+	g.closeMeters()
+	for _, c := range g.below() {
+		c.rest()
 	}
 }

@@ -1,7 +1,9 @@
 package cgroup
 
 import (
+	"context"
 	"fmt"
+	"os/exec"
 	"runtime/debug"
 	"sync"
 	"testing"
@@ -60,6 +62,141 @@ func TestLeafOtherControllers(t *testing.T) {
 		require.Equal(t, l.needs(), g.own)
 		g.Release()
 	}
+}
+
+// Two kinds in turn find prepared leaves each, with their limits written; a third finds what it can rewrite.
+func TestLeafKinds(t *testing.T) {
+	tree := openTree(t, Options{Controllers: Accounting})
+	box, err := tree.New("box", Limits{Memory: 1 << 30})
+	require.NoError(t, err)
+	kinds := []Limits{{Memory: 64 << 20}, {Memory: 32 << 20, PIDs: 9, CPUs: 0.5}}
+	ready := func() (all []Limits) {
+		box.pool.mu.Lock()
+		defer box.pool.mu.Unlock()
+		for _, c := range box.pool.ready {
+			all = append(all, c.Limits())
+		}
+		return all
+	}
+	missed := 0
+	for i := range 200 {
+		l := kinds[i%2]
+		g, err := box.Leaf(limit(t), l)
+		require.NoError(t, err)
+		require.Equal(t, l, g.Limits())
+		require.Equal(t, Accounting|l.needs(), g.Controllers())
+		require.Equal(t, orMax(l.PIDs), value(t, g, PIDs, "pids.max"))
+		g.mu.Lock()
+		if g.ready == nil {
+			missed++
+		}
+		g.mu.Unlock()
+		j, err := g.Join()
+		require.NoError(t, err)
+		require.NoError(t, j.Close())
+		g.Release()
+		time.Sleep(2 * time.Millisecond)
+		require.Subset(t, kinds, ready(), "only what was asked for")
+	}
+	require.Less(t, missed, 60)
+	eventually(t, func() bool { return len(ready()) > 0 })
+	_, err = box.Leaf(limit(t), kinds[1]) // keeps the pool awake
+	require.NoError(t, err)
+	g, err := box.Leaf(limit(t), Limits{Memory: 16 << 20, PIDs: 4})
+	require.NoError(t, err)
+	require.Equal(t, "16777216", value(t, g, Memory, "memory.limit_in_bytes"))
+	require.Equal(t, "4", value(t, g, PIDs, "pids.max"))
+}
+
+// Prepared leaves of no use don't add up.
+func TestLeafStale(t *testing.T) {
+	tree := openTree(t, Options{Leaves: 8})
+	for i := range 200 {
+		l := Limits{PIDs: 5}
+		if i/20%2 == 1 {
+			l = Limits{Memory: 32 << 20}
+		}
+		g, err := tree.Leaf(limit(t), l)
+		require.NoError(t, err)
+		g.Release()
+		time.Sleep(time.Millisecond)
+		p := &tree.root.pool
+		p.mu.Lock()
+		n := len(p.ready)
+		p.mu.Unlock()
+		require.LessOrEqual(t, n, 8)
+	}
+}
+
+// After Flush nothing is left of a tree without groups, and it can be used on.
+func TestFlush(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	name := unique()
+	tree := openTree(t, Options{Name: name, Controllers: Accounting})
+	require.NoError(t, tree.Flush(limit(t)), "before the first")
+	fds := openFDs()
+	for range 3 {
+		box, err := tree.New("box", Limits{Memory: 1 << 30})
+		require.NoError(t, err)
+		for range 10 {
+			g, err := box.Leaf(limit(t), Limits{PIDs: 5})
+			require.NoError(t, err)
+			j, err := g.Join()
+			require.NoError(t, err)
+			require.NoError(t, j.Close())
+			require.NoError(t, j.Close(), "twice")
+			_, err = g.Usage()
+			require.NoError(t, err)
+			g.Release()
+			_, err = box.Usage()
+			require.NoError(t, err)
+			time.Sleep(time.Millisecond)
+		}
+		require.NoError(t, tree.Flush(limit(t)))
+		require.Len(t, dirs(name), 3, "the group is in use")
+		require.Empty(t, box.below(), "no prepared leaf")
+		require.Zero(t, tree.meters.Load())
+		g, err := box.Leaf(limit(t), Limits{PIDs: 5})
+		require.NoError(t, err)
+		c := run(t, exec.Command("sleep", "1000"))
+		require.NoError(t, g.Add(c.Process.Pid))
+		g.Release()
+		box.Release()
+		require.NoError(t, tree.Flush(limit(t)))
+		require.Empty(t, dirs(name))
+		require.True(t, killed(c))
+	}
+	require.Zero(t, tree.meters.Load())
+	for _, h := range tree.m.hier {
+		require.False(t, h.isOpen())
+	}
+	require.LessOrEqual(t, openFDs(), fds+3, "but for those of the poller and of a child")
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	g, err := tree.New("g", Limits{})
+	require.NoError(t, err)
+	c := sleeper(t, g)
+	g.Release()
+	if err := tree.Flush(ended); err != nil { // it may have died at once
+		require.ErrorIs(t, err, context.Canceled)
+	}
+	require.NoError(t, tree.Flush(limit(t)))
+	require.Empty(t, dirs(name))
+	require.True(t, killed(c))
+}
+
+// A closed Join's descriptors are closed soon, though no other call comes.
+func TestJoinClose(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the collector would close what was forgotten
+	tree := openTree(t, Options{Controllers: Accounting})
+	g, err := tree.Leaf(limit(t), Limits{})
+	require.NoError(t, err)
+	fds := openFDs()
+	j, err := g.Join()
+	require.NoError(t, err)
+	require.Equal(t, fds+3, openFDs())
+	require.NoError(t, j.Close())
+	eventually(t, func() bool { return openFDs() <= fds })
 }
 
 func TestLeafIdle(t *testing.T) {
@@ -161,13 +298,19 @@ func TestCloseConcurrent(t *testing.T) {
 	}
 }
 
-// The last owner in the default parent removes it while the next one makes its tree there.
+// The owner who made the parent removes it while the next one makes its groups there.
 func TestParentRace(t *testing.T) {
+	parent := unique()
+	t.Cleanup(func() {
+		for _, d := range dirs(parent) {
+			require.NoError(t, rmdir(d))
+		}
+	})
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
 			for range 200 {
-				tree, err := Open(Options{Name: unique()})
+				tree, err := Open(Options{Parent: parent, Name: unique()})
 				if err != nil {
 					t.Error(err)
 					return

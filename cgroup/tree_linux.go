@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // Tree is one owner's own part of the cgroup hierarchies: nothing outside of it is ever changed, but for the parent
-// directory that it is made in. All methods may be called concurrently.
+// directory that its groups are made in. A tree without groups has no directory. All methods may be called
+// concurrently.
 type Tree struct {
 	opts Options
 	m    *machine
@@ -19,7 +22,8 @@ type Tree struct {
 
 	meters atomic.Int64 // descriptors that Group.meters hold
 
-	// mu serialises the making of directories. Lock order: Tree.mu, pool.mu, Group.mu, from parent to child.
+	// mu serialises the making of directories. Lock order: Tree.mu, meters.mu, pool.mu, Group.mu, from parent to
+	// child; background.mu and hierarchy.mu are inmost.
 	mu      sync.Mutex
 	closed  bool
 	parents []string // directories of Options.Parent that we made, outer ones first
@@ -39,7 +43,7 @@ func Open(o Options) (*Tree, error) {
 		return nil, err
 	}
 	t := &Tree{opts: o, m: m}
-	t.root = &Group{tree: t, name: o.Name, rel: o.Name, children: map[string]*Group{}}
+	t.root = &Group{tree: t, name: o.Name, rel: o.prefix(), children: map[string]*Group{}}
 	t.root.pool.parent = t.root
 	t.bg.init()
 	return t, nil
@@ -67,23 +71,55 @@ func (t *Tree) Close(ctx context.Context) error {
 	t.root.shut()
 	t.root.dropFiles()
 	err := t.bg.wait(ctx)
-	ps := t.root.places()
 	if err == nil {
-		err = killAll(ctx, ps)
-	}
-	if err == nil {
-		err = removeAll(ctx, ps)
+		err = end(ctx, t.root.places())
 	}
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.root.forget()
+	for _, c := range t.root.below() {
+		c.forget()
+	}
 	t.root.dropFiles()
+	t.dropHierarchies()
 	removeParents(t.parents)
 	t.parents = nil
 	return nil
+}
+
+// Flush removes at once, and waits for it, what Release left to the background, and what is kept to make the next call
+// cheap: prepared leaves and descriptors. A tree whose groups have all been released has no directory and no descriptor
+// after it, and can be used on. It ends early with ctx.
+func (t *Tree) Flush(ctx context.Context) error {
+	t.root.rest()
+	if err := t.bg.flush(ctx); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.root.below()) == 0 {
+		t.dropHierarchies()
+	}
+	return nil
+}
+
+func (t *Tree) dropHierarchies() {
+	for _, h := range t.m.hier {
+		h.drop()
+	}
+}
+
+// end removes ps and all below, and kills who is in the way.
+func end(ctx context.Context, ps []place) error {
+	if err := removeOnce(ps); !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	if err := killAll(ctx, ps); err != nil {
+		return err
+	}
+	return removeAll(ctx, ps)
 }
 
 // removeParents removes what is empty; another tree may live in it.
@@ -93,8 +129,8 @@ func removeParents(dirs []string) {
 	}
 }
 
-// Recover ends what a dead owner left: it kills the processes in the tree of that parent ("" for the default) and name
-// and removes it. A tree that is not there is no error; a living owner would lose all that it has. It refuses a tree
+// Recover ends what a dead owner left: it kills the processes in the groups of that Options.Parent and Options.Name
+// and removes them. That there are none is no error; a living owner would lose all that it has. It refuses a tree
 // in which the calling process lives.
 func Recover(ctx context.Context, parent, name string) error {
 	o := Options{Parent: parent, Name: name}
@@ -105,24 +141,28 @@ func Recover(ctx context.Context, parent, name string) error {
 	if err != nil {
 		return err
 	}
+	ps, err := m.find(o.prefix())
+	if err != nil {
+		return err
+	}
+	return end(ctx, ps)
+}
+
+// find lists the directories in the parents whose names begin so.
+func (m *machine) find(prefix string) ([]place, error) {
 	var ps []place
 	for _, h := range m.hier {
-		if dir := path.Join(h.parent, name); exists(dir) {
-			ps = append(ps, place{dir, h})
+		entries, err := os.ReadDir(h.parent)
+		if err = ignoreGone(err); err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.IsDir() && strings.HasPrefix(e.Name(), prefix) {
+				ps = append(ps, place{h.parent + "/" + e.Name(), h})
+			}
 		}
 	}
-	if err := killAll(ctx, ps); err != nil {
-		return err
-	}
-	if err := removeAll(ctx, ps); err != nil {
-		return err
-	}
-	for _, p := range ps {
-		if parent == "" {
-			_ = rmdir(p.h.parent)
-		}
-	}
-	return nil
+	return ps, nil
 }
 
 // errClosed is the answer of a group or tree that was closed.

@@ -21,7 +21,7 @@ func (g *Group) Update(l Limits) error {
 	}
 	old := g.Limits()
 	err := g.amounts(l)
-	if err == nil {
+	if err == nil && (l.CPUs != old.CPUs || l.CPUSet != old.CPUSet) {
 		err = g.shares(l)
 	}
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 
 // Figure is a value that the kernel may or may not have given: a Value of 0 that is Measured really is 0.
 type Figure[T int64 | time.Duration] struct {
-	Value    T
-	Measured bool
+	Value    T    // what was measured, else 0
+	Measured bool // whether it was
 }
 
 // String is the value, or "unknown".
@@ -43,9 +43,9 @@ type Events struct {
 	OOMKills Figure[int64]
 	// PIDsHits counts forks that were refused (v1 and Linux before 6.11: also for the limit of a group above).
 	PIDsHits Figure[int64]
-	// Throttled counts periods in which the CPU limit stopped the group, ThrottledTime for how long, summed over
-	// processors.
-	Throttled     Figure[int64]
+	// Throttled counts periods in which the CPU limit stopped the group.
+	Throttled Figure[int64]
+	// ThrottledTime is for how long it did, summed over processors.
 	ThrottledTime Figure[time.Duration]
 }
 

@@ -165,7 +165,12 @@ func TestSwappedStdio(t *testing.T) {
 					want = append(want, files[i].Name())
 				}
 			}
-			require.Equal(t, want, strings.Fields(string(got)))
+			var targets []string
+			for line := range strings.Lines(string(got)) {
+				_, target, _ := strings.Cut(strings.TrimSpace(line), " -> ")
+				targets = append(targets, target)
+			}
+			require.Equal(t, want, targets)
 		})
 	}
 }
@@ -187,7 +192,7 @@ func swappedStdio(args []string) error {
 			for i, fd := range in {
 				p.Do("dup3", "", unix.SYS_DUP3, fd, i, 0)
 			}
-			argv := []string{"/bin/readlink"}
+			argv := []string{"/bin/ls", "-l"}
 			for i := range swapped {
 				argv = append(argv, fmt.Sprintf("/proc/self/fd/%d", i))
 			}

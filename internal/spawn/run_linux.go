@@ -1,9 +1,14 @@
 package spawn
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -166,14 +171,23 @@ func (r *run) clone(ctx context.Context, t *thread) {
 	case r.err == nil && cut:
 		r.err = &Error{Op: "recvmsg", Path: "descriptors", Errno: unix.EMFILE}
 	case r.err == nil && p.afterExec != nil:
-		// The command's pidfd came last (ForkCommand).
-		last := len(r.fds) - 1
 		unix.Close(r.pidfd)
-		r.pidfd, r.fds = r.fds[last], r.fds[:last]
+		r.takeCommand()
 	case r.err == nil && !p.starts:
 		unix.Close(r.pidfd)
 		r.pidfd = -1
 	}
+}
+
+// takeCommand makes the pidfd of the command the run's.
+func (r *run) takeCommand() {
+	if last := len(r.fds) - 1; last >= 0 {
+		// It came last (ForkCommand).
+		r.pidfd, r.fds = r.fds[last], r.fds[:last]
+		return
+	}
+	// Who was to send it was killed. The command has not been waited for.
+	r.pidfd, r.err = unix.PidfdOpen(r.pid, 0)
 }
 
 // discard gives back what a run holds that nobody wants, a running command too.
@@ -193,12 +207,12 @@ func (r *run) discard() {
 
 // settle accounts for every child of the program: it returns once each has
 // ended or is the running command, for until then they use its memory. killed
-// says that the first child was sent a SIGKILL: it may have come to nothing, or
-// too late, but the caller wants no command any more.
+// says that the first child was sent a SIGKILL. That may have come too late: a
+// command that was executed is the caller's.
 func (r *run) settle(pid int, killed bool) error {
 	p := r.p
 	p.collect()
-	if p.starts && p.afterExec == nil && !killed && p.executed() {
+	if p.starts && p.afterExec == nil && p.executed() && (!killed || execed(pid)) {
 		r.pid = pid
 	} else {
 		if p.beforeReap != nil && p.stopped() == nil && !killed {
@@ -213,7 +227,7 @@ func (r *run) settle(pid int, killed bool) error {
 			continue
 		}
 		isCommand := p.afterExec != nil && i == len(p.nested)-1
-		if isCommand && !killed && p.executed() {
+		if isCommand && p.executed() && (!killed || execed(n)) {
 			r.pid = n
 			continue
 		}
@@ -238,6 +252,23 @@ func (r *run) settle(pid int, killed bool) error {
 // did not fail.
 func (p *Program) executed() bool {
 	return p.stopped() == nil && p.atExec != NoRef && p.results[p.atExec] >= 0
+}
+
+// execed says whether a child that has not been waited for is past its exec:
+// without the flag PF_FORKNOEXEC (proc_pid_stat(5)).
+func execed(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// The fields after the name, which may have spaces and parentheses.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	const forkNoExec = 0x40 // PF_FORKNOEXEC
+	return err == nil && flags&forkNoExec == 0
 }
 
 // BeforeReap has f called with the pid of the first child after that has ended

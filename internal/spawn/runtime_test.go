@@ -106,7 +106,11 @@ func TestCollectorAndProfiler(t *testing.T) {
 			}
 			runtime.KeepAlive(&keep)
 		})
-		storm(t, stormRounds)
+		rounds := stormRounds
+		if testing.Short() {
+			rounds /= 4
+		}
+		storm(t, rounds)
 	})
 }
 

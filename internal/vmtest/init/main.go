@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,9 +45,29 @@ func run() error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}); err != nil {
 		return err
 	}
-	cmd := exec.Command("/test", strings.Split(strings.TrimSpace(string(args)), "\n")...)
-	cmd.Dir = "/src"
-	cmd.Env = []string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "GOTRACEBACK=all"}
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
-	return cmd.Run()
+	pid, err := syscall.ForkExec("/test", append([]string{"/test"}, strings.Split(strings.TrimSpace(string(args)), "\n")...), &syscall.ProcAttr{
+		Dir:   "/src",
+		Env:   []string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "GOTRACEBACK=all"},
+		Files: []uintptr{0, 1, 1},
+	})
+	if err != nil {
+		return fmt.Errorf("exec: %w", err)
+	}
+	return reap(pid)
+}
+
+// reap waits for whatever ends, as PID 1 must, until that is pid.
+func reap(pid int) error {
+	for {
+		var status unix.WaitStatus
+		got, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait4: %w", err)
+		case got == pid && status != 0:
+			return fmt.Errorf("wait status %#x", status)
+		case got == pid:
+			return nil
+		}
+	}
 }
