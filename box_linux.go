@@ -74,6 +74,8 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 	}
 	if ns := b.world.NetNS(); ns != nil {
 		b.net, err = netns.Open(ns, b.world.UserNS())
+	} else {
+		b.net = netns.Own()
 	}
 	b.store.users.refill(b.store, o)
 	return b, err
@@ -119,7 +121,8 @@ func (b *box) limit() (err error) {
 	if err := b.useGroups(); err != nil {
 		return err
 	}
-	b.group, err = b.store.tree().New(b.name, l)
+	// A prefix: the name may be that of a file of the kernel's ("pids", "memory.max").
+	b.group, err = b.store.tree().New("box-"+b.name, l)
 	return err
 }
 
@@ -250,18 +253,12 @@ func (b *box) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 	if network == "unix" && !strings.HasPrefix(addr, "@") {
 		return b.dialUnix(ctx, addr)
 	}
-	if b.net == nil {
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	}
 	return b.net.Dial(ctx, network, addr)
 }
 
 func (b *box) listen(ctx context.Context, network, addr string) (net.Listener, error) {
 	if network == "unix" && !strings.HasPrefix(addr, "@") {
 		return b.listenUnix(ctx, addr)
-	}
-	if b.net == nil {
-		return (&net.ListenConfig{}).Listen(ctx, network, addr)
 	}
 	return b.net.Listen(ctx, network, addr)
 }

@@ -23,7 +23,8 @@ type Cmd struct {
 	User string
 
 	// Stdin is what the command reads. Nil: the null device. An *os.File is
-	// passed on; from any other Reader it is copied, and Wait waits for the copy.
+	// passed on unless it is a socket; from any other Reader it is copied, and Wait
+	// waits for the copy.
 	Stdin io.Reader
 	// Stdout and Stderr take what the command writes. Nil: the null device. An
 	// *os.File is passed on unless Limits.Output is set; to other Writers it is
@@ -40,7 +41,8 @@ type Cmd struct {
 	Limits Limits
 	// WaitDelay bounds how long Wait waits for the copying of streams after the
 	// command has ended; then they are closed and the error is exec.ErrWaitDelay.
-	// 0: as long as it takes. Copying ends by itself unless a Reader or Writer
+	// 0: as long as it takes, but not longer than a second after Run's context or
+	// the sandbox ended. Copying ends by itself unless a Reader or Writer
 	// blocks, or the command handed its streams to another sandbox's.
 	WaitDelay time.Duration
 }

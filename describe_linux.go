@@ -8,6 +8,7 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 	"github.com/seed-5a9fb6e0/sandbox/internal/world"
+	"github.com/seed-5a9fb6e0/sandbox/netns"
 )
 
 // describe makes the Error of an operation, with the step that failed.
@@ -47,7 +48,7 @@ func (p *process) applied() *Applied {
 		Capabilities: slices.Clone(world.Capabilities),
 		NoNewPrivs:   true,
 	}
-	if b.net != nil {
+	if b.opts.Network.Mode != netns.Host {
 		a.Namespaces = append(a.Namespaces, "net")
 	}
 	if b.opts.Clock != nil {

@@ -435,6 +435,19 @@ func TestHostNetwork(t *testing.T) {
 		data, err := io.ReadAll(c)
 		require.NoError(t, errors.Join(err, c.Close()))
 		require.Equal(t, "echo hello", string(data))
+		// The rules are those of every mode: names are not the embedder's, nor are listeners for everybody.
+		_, err = sb.Dial(t.Context(), "tcp", "example.com:80")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		_, err = sb.Dial(t.Context(), "unixgram", "/tmp/s")
+		require.ErrorIs(t, err, net.UnknownNetworkError("unixgram"))
+		listener, err := sb.Listen(t.Context(), "tcp", ":0")
+		require.NoError(t, err)
+		require.True(t, listener.Addr().(*net.TCPAddr).IP.IsLoopback())
+		defer func() {
+			require.NoError(t, sb.Close())
+			_, err := listener.Accept()
+			require.ErrorIs(t, err, net.ErrClosed)
+		}()
 		// Its files are still its own.
 		inside, err := sb.Listen(t.Context(), "unix", "/tmp/s")
 		require.NoError(t, err)

@@ -497,3 +497,26 @@ func TestDir(t *testing.T) {
 		require.ErrorIs(t, err, fs.ErrNotExist)
 	})
 }
+
+// Who returns from Close may rely on it, also where another call does the work.
+func TestCloseTogether(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st := store(t)
+		for range 10 {
+			sb := sandbox.New(sandbox.Options{Store: st})
+			require.NoError(t, sb.Prepare(t.Context()))
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					err := sb.Close()
+					all, lerr := st.Sandboxes(t.Context())
+					if err != nil || lerr != nil || len(all) != 0 {
+						t.Errorf("%v, %v, %v", err, all, lerr)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	})
+}

@@ -24,6 +24,7 @@ type core struct {
 
 	closing context.Context // ends with Close
 	close   context.CancelCauseFunc
+	down    chan struct{} // closed when everything is taken down
 
 	mu       sync.Mutex
 	closed   bool
@@ -44,7 +45,7 @@ type building struct {
 // New returns a Sandbox of the given Options, which it copies. It does no work:
 // Prepare or the first Run checks the Options and builds the sandbox.
 func New(o Options) *Sandbox {
-	c := &core{opts: o.clone(), procs: map[*process]struct{}{}}
+	c := &core{opts: o.clone(), procs: map[*process]struct{}{}, down: make(chan struct{})}
 	c.closing, c.close = context.WithCancelCause(context.Background())
 	s := &Sandbox{core: c}
 	runtime.AddCleanup(s, (*core).dropped, c)
@@ -108,6 +109,9 @@ func (s *Sandbox) Run(ctx context.Context, c *Cmd) (*Result, error) {
 // also not nil for a command that did not exit with 0: an *ExitError, with the
 // end of what it wrote to standard error unless c.Stderr is set.
 func (s *Sandbox) Output(ctx context.Context, c *Cmd) ([]byte, error) {
+	if c == nil {
+		return nil, s.wrap("output", &FieldError{"Cmd", nil, "nil"})
+	}
 	if c.Stdout != nil {
 		return nil, s.wrap("output", &FieldError{"Cmd.Stdout", nil, "set, but Output collects it"})
 	}
@@ -311,8 +315,10 @@ func (c *core) shutdown() error {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
+		<-c.down // whoever returns from Close may rely on it
 		return nil
 	}
+	defer close(c.down)
 	c.closed = true
 	b, box := c.building, c.box
 	procs := make([]*process, 0, len(c.procs))

@@ -230,6 +230,8 @@ func TestNoCmd(t *testing.T) {
 	requireFields(t, err, "Cmd")
 	_, err = sb.Start(t.Context(), nil)
 	requireFields(t, err, "Cmd")
+	_, err = sb.Output(t.Context(), nil)
+	requireFields(t, err, "Cmd")
 	require.NoError(t, sb.Close())
 	require.NoError(t, sb.Close())
 	_, err = sb.Run(t.Context(), sandbox.Command("true"))

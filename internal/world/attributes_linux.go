@@ -50,6 +50,11 @@ func (c *Command) inherited(p *spawn.Program) {
 	for _, sig := range ignoredSignals() {
 		p.Do("rt_sigaction", sig.String(), unix.SYS_RT_SIGACTION, int(sig), p.Words(0, 0, 0, 0), 0, 8)
 	}
+}
+
+// rlimits comes when no further descriptor is opened: the command may be allowed
+// fewer of them than its start takes.
+func (c *Command) rlimits(p *spawn.Program) {
 	for _, l := range c.Rlimits {
 		p.Do("prlimit", rlimitNames[l.Resource], unix.SYS_PRLIMIT64, 0, l.Resource, p.Words(uintptr(l.Soft), uintptr(l.Hard)), 0)
 	}

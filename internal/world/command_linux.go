@@ -122,6 +122,7 @@ func (w *World) command(p *spawn.Program, c Command) {
 	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
 	// The parent still needs its table: take a copy of what stays.
 	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, len(c.Files), int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+	c.rlimits(p)
 	c.chdir(p)
 	p.Do("prctl PR_SET_NO_NEW_PRIVS", "", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	p.Do("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
