@@ -10,7 +10,7 @@ JOBS      := $(if $(filter 0,$(shell id -u)),1,$(shell nproc))
 GOTEST    := $(GO) run ./internal/testenv/gotest -skips .ci/skips $(if $(SUMMARY),-summary $(SUMMARY)) -- -p $(JOBS) -timeout $(TIMEOUT)
 TOOL      := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: test race bench soak lint fuzz deps
+.PHONY: test race bench soak arm64 lint fuzz deps
 # Unit, root, ordinary-user and integration tests. As an ordinary user what needs root skips, as .ci/skips lists.
 test: deps
 	$(GOTEST) $(PKG)
@@ -27,6 +27,11 @@ bench: deps
 # The long ones: TestSoak… in files with the build tag soak.
 soak: deps
 	$(GOTEST) -count=1 -timeout 2h -tags soak -run '^TestSoak' $(PKG)
+
+# The tests of internal/spawn on an emulated arm64 machine with a Debian kernel (TCG: no KVM).
+arm64:
+	@bash scripts/deps qemu-system-arm
+	$(GO) test -count=1 -tags guest -v ./internal/vmtest
 
 lint:
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt -w these:"; echo "$$out"; exit 1; }
