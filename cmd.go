@@ -22,19 +22,24 @@ type Cmd struct {
 	// User is as Options.User. Empty: that.
 	User string
 
-	// Stdin is what the command reads. Nil: the null device. An *os.File is
-	// passed on unless it is a socket; from any other Reader it is copied, and Wait
-	// waits for the copy.
+	// Stdin is what the command reads. Nil: the null device. An *os.File that is
+	// a pipe or a device is passed on. So is a regular one if the embedder is root
+	// and its mode gives others nothing: else a command could open it again by
+	// /proc/self/fd, with more rights than the descriptor has. From everything
+	// else it is copied, and Wait waits for the copy.
 	Stdin io.Reader
 	// Stdout and Stderr take what the command writes. Nil: the null device. An
-	// *os.File is passed on unless Limits.Output is set; to other Writers it is
-	// copied. If both are the same and comparable, they are one pipe: the order is
+	// *os.File is passed on as Stdin is, unless Limits.Output is set; to other
+	// Writers it is copied. If both are the same and comparable, they are one pipe: the order is
 	// kept, and only one goroutine at a time calls Write.
 	Stdout, Stderr io.Writer
 	// Pipes makes the named streams pipes whose other ends the Process has.
 	Pipes Pipes
 	// ExtraFiles[i] becomes descriptor 3+i. Directories, sockets and O_PATH
-	// descriptors are refused: they would be ways out.
+	// descriptors are refused: they would be ways out. A regular file can be opened
+	// again by /proc/self/fd with all that its mode allows others and, where the
+	// embedder is an ordinary user, its owner: pass none that a hostile command
+	// may not have.
 	ExtraFiles []*os.File
 
 	// Limits bound this command with all its descendants, within those of Options.
@@ -42,8 +47,9 @@ type Cmd struct {
 	// WaitDelay bounds how long Wait waits for the copying of streams after the
 	// command has ended; then they are closed and the error is exec.ErrWaitDelay.
 	// 0: as long as it takes, but not longer than a second after Run's context or
-	// the sandbox ended. Copying ends by itself unless a Reader or Writer
-	// blocks, or the command handed its streams to another sandbox's.
+	// the sandbox ended. Copying ends by itself unless a Reader or Writer blocks, or
+	// the command sent its streams over a unix socket to somebody who still lives:
+	// set it for hostile commands where there is one.
 	WaitDelay time.Duration
 }
 

@@ -32,7 +32,8 @@
 //
 // # What the zero Options give
 //
-// The host's own /usr with what programs need of /etc, read-only, and private
+// The host's own /usr with what programs need of /etc, read-only, as nobody's
+// files: root of the sandbox can read what everybody can; and private
 // empty /tmp, /run and /home; nothing of the host's /home, /root, /var, /run or
 // /tmp. A network namespace with only lo. User, mount, PID, UTS, IPC and cgroup
 // namespaces. Root of the sandbox is, outside, an id that nobody else has: as
@@ -80,7 +81,9 @@
 // # Not guaranteed, yet
 //
 // This version has no seccomp filter and no Landlock rules: the kernel's whole
-// system call surface that needs no privilege is reachable. Limits on processor
+// system call surface that needs no privilege is reachable, and so is what no
+// namespace covers, as vsock sockets to a hypervisor (vsock(7)). The private file
+// systems are bounded by half of the machine's memory each, as tmpfs is. Limits on processor
 // time, disk and I/O are to come, and so are terminals, volumes and bridges.
 // The kernel is the boundary; a bug in it is one here.
 //

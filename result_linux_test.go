@@ -520,3 +520,40 @@ func TestCloseTogether(t *testing.T) {
 		}
 	})
 }
+
+// PTRACE_TRACEME makes the embedder the command's tracer, to whom the kernel reports stops. They are no end: the command
+// is killed, with all that it started.
+func TestTraceMe(t *testing.T) {
+	prog := testenv.C(t, `
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+int main(void) {
+	prctl(PR_SET_PDEATHSIG, 0);
+	ptrace(PTRACE_TRACEME, 0, 0, 0);
+	if (fork() == 0) for (;;) pause();
+	raise(SIGSTOP);
+	return 0;
+}`)
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		root := rootWith(t, map[string]string{"prog": prog})
+		sb := box(t, sandbox.Options{Rootfs: root})
+		for range 5 {
+			res, err := sb.Run(t.Context(), sandbox.Command("/bin/prog"))
+			require.NoError(t, err)
+			require.Equal(t, []any{sandbox.Signaled, syscall.SIGKILL}, []any{res.Status, res.Signal})
+			p, err := sb.Start(t.Context(), sandbox.Command("/bin/prog"))
+			require.NoError(t, err)
+			wait, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			_, err = p.Wait(wait)
+			cancel()
+			if err != nil { // it stopped after the look at its state: it waits, and can be killed
+				require.NoError(t, p.Kill())
+				_, err = p.Wait(t.Context())
+				require.NoError(t, err)
+			}
+		}
+	})
+}

@@ -92,6 +92,11 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, here bool) (*process, error
 	p.copying, p.stopCopying = context.WithCancelCause(c.closing)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if wall := cmd.Limits.merged(c.opts.Limits).Wall; wall > 0 {
+		// A file lease in the sandbox can hold an exec up (fcntl(2), F_SETLEASE).
+		t := time.AfterFunc(wall, func() { cancel(errWallStart) })
+		defer t.Stop()
+	}
 	defer context.AfterFunc(c.closing, func() { cancel(os.ErrClosed) })()
 	if err := p.launch(ctx); err != nil {
 		p.stopCopying(nil)
@@ -364,6 +369,8 @@ func (p *process) supervise() {
 		p.hit(OutputLimit, p.cmd.Limits.Output > 0) // found after the end, in the pipe
 	}
 }
+
+var errWallStart = errors.New("the start took longer than Limits.Wall")
 
 var errLost = errors.New("another wait of this program took the command's exit status")
 

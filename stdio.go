@@ -70,7 +70,7 @@ func same(a, b io.Writer) bool {
 
 func (s *stdio) openStdin(c *Cmd) error {
 	if c.Pipes&PipeStdin == 0 {
-		if f, ok := c.Stdin.(*os.File); c.Stdin == nil || ok && !isSocket(f) {
+		if f, ok := c.Stdin.(*os.File); c.Stdin == nil || ok && mayPass(f) {
 			s.files = append(s.files, f)
 			return nil
 		}
@@ -95,13 +95,6 @@ func (s *stdio) openStdin(c *Cmd) error {
 		return errors.Join(err, ignoreClosed(w.Close()))
 	})
 	return nil
-}
-
-// isSocket finds a stream that must not be passed on: a command could take in
-// descriptors from its other end. It is copied instead.
-func isSocket(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeSocket != 0
 }
 
 func ignoreClosed(err error) error {
@@ -132,7 +125,7 @@ func (s *stdio) output(w io.Writer, pipe bool) (file *os.File, end io.ReadCloser
 		if w == nil {
 			return nil, nil, nil
 		}
-		if f, ok := w.(*os.File); ok && s.limit == 0 && !isSocket(f) {
+		if f, ok := w.(*os.File); ok && s.limit == 0 && mayPass(f) {
 			return f, nil, nil
 		}
 	}

@@ -105,13 +105,61 @@ func TestStdioFilesPassedOn(t *testing.T) {
 		mustExit(t, sb, c)
 		data, err := os.ReadFile(out.Name())
 		require.NoError(t, err)
-		require.Equal(t, fmt.Sprintf("second\n%s\n%[2]s\n%[2]s\n", inode(t, in), inode(t, out)), string(data))
+		if os.Geteuid() == 0 {
+			require.Equal(t, fmt.Sprintf("second\n%s\n%[2]s\n%[2]s\n", inode(t, in), inode(t, out)), string(data))
+		} else { // copied: see TestStdioNotOpenedAgain
+			require.True(t, strings.HasPrefix(string(data), "second\n"))
+			require.NotContains(t, string(data), inode(t, out))
+		}
 
 		c = sh(`cat; stat -L -c %F /dev/fd/0 /dev/fd/1`)
 		var buf bytes.Buffer
 		c.Stdin, c.Stdout = struct{ io.Reader }{strings.NewReader("copied\n")}, &buf
 		mustExit(t, sb, c)
 		require.Equal(t, "copied\nfifo\nfifo\n", buf.String())
+	})
+}
+
+// A command can't open a stream's file again with more rights than the descriptor has.
+func TestStdioNotOpenedAgain(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		name := filepath.Join(t.TempDir(), "f")
+		const attack = `(echo owned 1<>/proc/self/fd/0; : >/proc/self/fd/1; chmod 4777 /proc/self/fd/0 /proc/self/fd/1) 2>/dev/null; :`
+		for _, flags := range []int{os.O_RDONLY, os.O_WRONLY, os.O_WRONLY | os.O_APPEND} {
+			for _, mode := range []os.FileMode{0o600, 0o666} {
+				require.NoError(t, os.WriteFile(name, []byte("theirs"), 0o600))
+				require.NoError(t, os.Chmod(name, mode))
+				f, err := os.OpenFile(name, flags, 0)
+				require.NoError(t, err)
+				c := sh(attack)
+				if flags == os.O_RDONLY {
+					c.Stdin = f
+				} else {
+					c.Stdout = f
+				}
+				mustExit(t, sb, c)
+				require.NoError(t, f.Close())
+				info, err := os.Stat(name)
+				require.NoError(t, err)
+				require.Equal(t, mode, info.Mode(), "flags %x", flags)
+				data, err := os.ReadFile(name)
+				require.NoError(t, err)
+				require.Equal(t, "theirs", string(data), "flags %x mode %o", flags, mode)
+			}
+		}
+		// The control: a descriptor that is passed on, as ExtraFiles are, is opened again.
+		require.NoError(t, os.Chmod(name, 0o666))
+		f, err := os.Open(name)
+		require.NoError(t, err)
+		defer f.Close()
+		c := sh(`echo -n owned >/proc/self/fd/3`)
+		c.ExtraFiles = []*os.File{f}
+		mustExit(t, sb, c)
+		data, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.Equal(t, "owned", string(data))
 	})
 }
 
@@ -349,13 +397,15 @@ func TestStdioSwapped(t *testing.T) {
 		sb := box(t, sandbox.Options{})
 		require.NoError(t, sb.Prepare(t.Context()))
 		std := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
-		var files [3]*os.File
+		var files, ends [3]*os.File
 		for i := range 3 {
 			saved, err := unix.FcntlInt(uintptr(i), unix.F_DUPFD_CLOEXEC, 10)
 			require.NoError(t, err)
-			f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+			end, f, err := os.Pipe()
 			require.NoError(t, err)
 			defer f.Close()
+			defer end.Close()
+			ends[i] = end
 			require.NoError(t, unix.Dup3(int(f.Fd()), i, 0))
 			defer func() {
 				require.NoError(t, unix.Dup3(saved, i, 0))
@@ -367,9 +417,10 @@ func TestStdioSwapped(t *testing.T) {
 		c.Stdin, c.Stdout, c.Stderr, c.ExtraFiles = std[2], std[0], std[1], []*os.File{std[2], std[1], std[0]}
 		mustExit(t, sb, c)
 		a, b, d := inode(t, files[0]), inode(t, files[1]), inode(t, files[2])
-		got, err := os.ReadFile(files[0].Name())
+		got := make([]byte, 4096)
+		n, err := ends[0].Read(got)
 		require.NoError(t, err)
-		require.Equal(t, []string{d, a, b, d, b, a}, strings.Fields(string(got)))
+		require.Equal(t, []string{d, a, b, d, b, a}, strings.Fields(string(got[:n])))
 		for i := range 3 { // and the embedder's own are as before
 			require.Equal(t, inode(t, files[i]), inode(t, std[i]))
 		}

@@ -214,6 +214,27 @@ func (u *userNS) check(uid, gid int) error {
 	return nil
 }
 
+// mayPass says whether a file can be given to a command as it is. A socket could
+// take in descriptors. A regular file can be opened again by /proc/self/fd
+// (proc_pid_fd(5)): then what its mode allows counts, and for a user's sandbox
+// its owner is root inside. Where that is more than the descriptor allows, the
+// file is copied from or to.
+func mayPass(f *os.File) bool {
+	info, err := f.Stat()
+	switch {
+	case err != nil || info.Mode()&os.ModeSocket != 0:
+		return false
+	case !info.Mode().IsRegular():
+		return true
+	case os.Geteuid() != 0:
+		return false
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	access := flags & unix.O_ACCMODE
+	read, write := info.Mode()&0o004 != 0, info.Mode()&0o002 != 0
+	return err == nil && !(read && access == unix.O_WRONLY) && !(write && (access == unix.O_RDONLY || flags&unix.O_APPEND != 0))
+}
+
 // isPath says whether a file was opened with O_PATH.
 func isPath(f *os.File) bool {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)

@@ -122,7 +122,10 @@ func (b *box) lookup(field, user string) (account, error) {
 	err = b.user.check(a.UID, a.GID)
 	if ids := b.user.ids.GIDs; len(ids) > 1 || ids[0].Count > 1 { // else there are no supplementary groups
 		for _, gid := range a.Groups {
-			err = errors.Join(err, b.user.check(a.UID, gid))
+			if err != nil {
+				break // the file may name any number of them
+			}
+			err = b.user.check(a.UID, gid)
 		}
 	}
 	var fault *FieldError

@@ -124,15 +124,28 @@ func waitid(fd, flags int) (s State, done bool, err error) {
 	if fields[4] == 0 {
 		return State{}, false, nil
 	}
+	if info.Code > cldDumped {
+		// A child that called PTRACE_TRACEME made us its tracer, and now waits for
+		// us to go on: it would neither end nor be killed with its sandbox. Waits
+		// report that unasked (ptrace(2)).
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // ESRCH: it has ended
+		return State{}, false, nil
+	}
 	return State{Status: waitStatus(info.Code, fields[6]), Known: true, Rusage: usage}, true, nil
 }
+
+// The values of si_code of a child that has ended (sigaction(2)).
+const (
+	cldExited = 1
+	cldDumped = 3
+)
 
 // waitStatus makes the status word of wait(2) from si_code and si_status.
 func waitStatus(code, status int32) unix.WaitStatus {
 	switch code {
-	case 1: // CLD_EXITED
+	case cldExited:
 		return unix.WaitStatus(status&0xff) << 8
-	case 3: // CLD_DUMPED
+	case cldDumped:
 		return unix.WaitStatus(status&0x7f | 0x80)
 	}
 	return unix.WaitStatus(status & 0x7f)

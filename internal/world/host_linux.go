@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
@@ -80,41 +78,24 @@ func (u *userland) add(name string) {
 	}
 }
 
-// prepare copies the mounts and maps their ids, as root: the files then belong
-// to the sandbox's root. An ordinary user's sandbox shows them as nobody's.
-func (HostRoot) prepare(_ context.Context, s *Spec) ([]*os.File, error) {
-	if os.Geteuid() != 0 || !hasCap(unix.CAP_SYS_ADMIN) {
-		return nil, nil
-	}
-	var files []*os.File
-	for _, dir := range hostUserland().binds {
-		f, err := IDMapped(dir, s.Namespaces.User)
-		if err != nil {
-			closeFiles(files)
-			return nil, err
-		}
-		files = append(files, f)
-	}
-	return files, nil
-}
+// prepare has nothing to do: the mounts are made inside, without mapping ids, so
+// that the host's root is nobody there. Mapped to the sandbox's root his private
+// files below /usr would be open to it.
+func (HostRoot) prepare(context.Context, *Spec) ([]*os.File, error) { return nil, nil }
 
 func (HostRoot) mount(m *mounter, _ []spawn.Ref) spawn.Ref {
 	return m.fs("tmpfs", noSuid|noDev, "mode", "0755")
 }
 
-func (HostRoot) fill(m *mounter, inputs []spawn.Ref, s *Spec) {
+func (HostRoot) fill(m *mounter, _ []spawn.Ref, s *Spec) {
 	u := hostUserland()
 	m.mkdir("/etc", 0o755)
 	for _, dir := range u.dirs {
 		m.mkdir(dir, 0o755)
 	}
-	for i, dir := range u.binds {
+	for _, dir := range u.binds {
 		m.mkdir(dir, 0o755)
-		if len(inputs) > 0 {
-			m.attach(inputs[i], dir)
-		} else {
-			m.attach(m.bind(dir), dir)
-		}
+		m.attach(m.bind(dir), dir)
 	}
 	for name, target := range u.links {
 		m.symlink(target, name)
