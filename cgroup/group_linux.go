@@ -96,29 +96,29 @@ func (m *machine) needs(c Controllers) Controllers {
 }
 
 // build makes c's directories and writes its limits. Tree.mu is held.
-func (c *Group) build(k *making) error {
-	applied, err := c.effective(c.limits)
+func (g *Group) build(k *making) error {
+	applied, err := g.effective(g.limits)
 	if err != nil {
 		return err
 	}
-	for _, h := range c.tree.m.hier {
-		if h.ctl&c.own == 0 {
+	for _, h := range g.tree.m.hier {
+		if h.ctl&g.own == 0 {
 			continue
 		}
-		if err := k.ensure(c.parent, h); err != nil {
+		if err := k.ensure(g.parent, h); err != nil {
 			return err
 		}
-		if err := c.tree.m.enable(c, h, c.own); err != nil {
+		if err := g.tree.m.enable(g, h, g.own); err != nil {
 			return err
 		}
-		if err := k.ensure(c, h); err != nil {
+		if err := k.ensure(g, h); err != nil {
 			return err
 		}
-		if err := c.write(h, changes(c.settings(h, Limits{}), c.settings(h, applied))); err != nil {
+		if err := g.write(h, changes(g.settings(h, Limits{}), g.settings(h, applied))); err != nil {
 			return err
 		}
 	}
-	c.applied = applied
+	g.applied = applied
 	return nil
 }
 
