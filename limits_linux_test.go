@@ -360,3 +360,37 @@ func TestLimitsUnsupported(t *testing.T) {
 		}
 	})
 }
+
+// A lease that another command holds on a program makes its exec wait, in the kernel, for lease-break-time (45 s, fcntl(2)):
+// Wall bounds that, too.
+func TestWallBoundsTheStart(t *testing.T) {
+	prog := testenv.C(t, `
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+	if (argc < 2) return 0;
+	signal(SIGIO, SIG_IGN);
+	int fd = open(argv[1], O_RDONLY);
+	if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) { perror("lease"); return 1; }
+	puts("held");
+	fflush(stdout);
+	for (;;) pause();
+}`)
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{Rootfs: rootWith(t, map[string]string{"prog": prog, "cp": "/bin/busybox"})})
+		mustExit(t, sb, sandbox.Command("/bin/cp", "/bin/prog", "/leased"))
+		p, err := sb.Start(t.Context(), &sandbox.Cmd{Args: []string{"/bin/prog", "/leased"}, Pipes: sandbox.PipeStdout})
+		require.NoError(t, err)
+		defer p.Stdout.Close()
+		_, err = p.Stdout.Read(make([]byte, 8))
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = sb.Run(t.Context(), &sandbox.Cmd{Args: []string{"/leased"}, Limits: sandbox.Limits{Wall: 100 * time.Millisecond}})
+		require.ErrorContains(t, err, "longer than Limits.Wall")
+		require.Less(t, time.Since(began), 20*time.Second)
+	})
+}

@@ -94,7 +94,7 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, here bool) (*process, error
 	defer cancel(nil)
 	if wall := cmd.Limits.merged(c.opts.Limits).Wall; wall > 0 {
 		// A file lease in the sandbox can hold an exec up (fcntl(2), F_SETLEASE).
-		t := time.AfterFunc(wall, func() { cancel(errWallStart) })
+		t := time.AfterFunc(wall+startGrace, func() { cancel(errWallStart) })
 		defer t.Stop()
 	}
 	defer context.AfterFunc(c.closing, func() { cancel(os.ErrClosed) })()
@@ -106,8 +106,11 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, here bool) (*process, error
 	// The end of ctx may have killed what had just been executed.
 	if cause := context.Cause(ctx); cause != nil {
 		why := Canceled
-		if c.closing.Err() != nil {
+		switch {
+		case c.closing.Err() != nil:
 			why = Killed
+		case cause == errWallStart:
+			why, cause = WallLimit, nil
 		}
 		_ = p.kill(why, cause)
 	}
@@ -369,6 +372,10 @@ func (p *process) supervise() {
 		p.hit(OutputLimit, p.cmd.Limits.Output > 0) // found after the end, in the pipe
 	}
 }
+
+// startGrace is what a start on a busy machine may take beyond Limits.Wall,
+// which counts from the exec.
+const startGrace = time.Second
 
 var errWallStart = errors.New("the start took longer than Limits.Wall")
 

@@ -46,10 +46,6 @@ func (p *Program) dup(fd any) Ref {
 	return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base)
 }
 
-// Above returns fd, a descriptor that the program opened, at a number where no
-// descriptor of the command's will replace it: the one that it has.
-func (p *Program) Above(fd Ref) Ref { return fd } // reserve saw to it
-
 // fetchOp is the step that fails where ptrace rules keep a child from taking
 // a descriptor out of the embedder's table.
 const fetchOp = "pidfd_getfd"

@@ -168,7 +168,7 @@ func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
 	for i, f := range files {
 		if f == spawn.NoRef {
 			if null == spawn.NoRef {
-				null = p.Above(p.Do("open", "/dev/null", unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0))
+				null = p.Do("open", "/dev/null", unix.SYS_OPENAT, at, "/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 			}
 			f = null
 		}
