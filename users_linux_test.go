@@ -271,3 +271,14 @@ func TestLongLine(t *testing.T) {
 	}
 	require.Len(t, sandbox.MemberOf([]byte(many.String()), "web", 0), 65536)
 }
+
+// The host's root is nobody in a sandbox over his userland, as root of the host too: what only he may read below /usr, root of
+// the sandbox may not.
+func TestHostRootIsNobody(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		out, err := box(t, sandbox.Options{}).Output(t.Context(), sh("stat -L -c %u:%g /usr /usr/bin/env /bin/sh"))
+		require.NoError(t, err)
+		require.Equal(t, "65534:65534\n65534:65534\n65534:65534\n", string(out))
+	})
+}
