@@ -30,15 +30,14 @@ type box struct {
 	world *world.World
 	net   *netns.Namespace
 	upper string // the directory to be removed, "" for none
+	held  Applied
 
 	groupsMu sync.Mutex
 	groups   bool // the store's cgroups are in use by this box
 
 	unix unixListeners
 
-	passwdOnce sync.Once
-	passwdFile []byte
-	groupFile  []byte
+	users accountCache
 }
 
 // newBox builds what o asks for, or nothing.
@@ -77,6 +76,7 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 	} else {
 		b.net = netns.Own()
 	}
+	b.held = b.applied()
 	b.store.users.refill(b.store, o)
 	return b, err
 }

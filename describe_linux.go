@@ -40,12 +40,21 @@ func (b *box) config() image.Config {
 
 // applied says what holds the command.
 func (p *process) applied() *Applied {
-	b := p.box
-	a := &Applied{
+	a := p.box.held
+	a.Namespaces, a.Capabilities = slices.Clone(a.Namespaces), slices.Clone(a.Capabilities)
+	if p.leaf != nil {
+		a.Cgroup = string(p.box.store.tree().Mode()) + " " + p.leaf.Controllers().String()
+	}
+	return &a
+}
+
+// applied says what holds every command of the sandbox.
+func (b *box) applied() Applied {
+	a := Applied{
 		UIDs: world.MapText(b.user.ids.UIDs), GIDs: world.MapText(b.user.ids.GIDs),
 		Namespaces:   []string{"user", "mnt", "pid", "uts", "ipc", "cgroup"},
 		Root:         "host userland",
-		Capabilities: slices.Clone(world.Capabilities),
+		Capabilities: world.Capabilities,
 		NoNewPrivs:   true,
 	}
 	if b.opts.Network.Mode != netns.Host {
@@ -59,9 +68,6 @@ func (p *process) applied() *Applied {
 		if b.opts.ReadOnly {
 			a.Root = "overlay, read-only"
 		}
-	}
-	if p.leaf != nil {
-		a.Cgroup = string(b.store.tree().Mode()) + " " + p.leaf.Controllers().String()
 	}
 	return a
 }

@@ -230,7 +230,7 @@ func (p *process) starved(err error) bool {
 func (p *process) resolve(w *world.Command) error {
 	c, o := p.cmd, p.box.opts
 	conf := p.box.config()
-	a, err := p.box.lookup(whose(c.User, o.User, conf.User))
+	a, err := p.box.account(whose(c.User, o.User, conf.User))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -46,8 +47,7 @@ func (b *box) readFile(name string) ([]byte, error) {
 	return data, nil
 }
 
-// accounts returns the sandbox's /etc/passwd and /etc/group; either may be
-// missing. Where nothing can change them they are read once.
+// accounts returns the sandbox's /etc/passwd and /etc/group; either may be missing.
 func (b *box) accounts() (passwd, group []byte, err error) {
 	read := func(name string) []byte {
 		data, rerr := b.readFile(name)
@@ -57,18 +57,7 @@ func (b *box) accounts() (passwd, group []byte, err error) {
 		err = errors.Join(err, rerr)
 		return data
 	}
-	if !b.opts.ReadOnly && b.layers() != nil {
-		passwd, group = read("/etc/passwd"), read("/etc/group")
-		return passwd, group, err
-	}
-	b.passwdOnce.Do(func() { b.passwdFile, b.groupFile = read("/etc/passwd"), read("/etc/group") })
-	passwd, group = b.passwdFile, b.groupFile
-	if passwd == nil && err == nil { // missing, or an error that is still one
-		passwd = read("/etc/passwd")
-	}
-	if group == nil && err == nil {
-		group = read("/etc/group")
-	}
+	passwd, group = read("/etc/passwd"), read("/etc/group")
 	return passwd, group, err
 }
 
@@ -76,6 +65,37 @@ func (b *box) accounts() (passwd, group []byte, err error) {
 type account struct {
 	spawn.IDs
 	name, home string
+}
+
+// An accountCache remembers whom lookup found, by what he was called. The zero
+// value is empty.
+type accountCache struct {
+	mu    sync.Mutex
+	found map[string]account
+}
+
+// maxAccounts bounds an accountCache: who asks for more has all looked up.
+const maxAccounts = 64
+
+// account is lookup, once for each user where nothing can change the files.
+func (b *box) account(field, user string) (account, error) {
+	if !b.opts.ReadOnly && b.layers() != nil {
+		return b.lookup(field, user)
+	}
+	c := &b.users
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a, ok := c.found[user]; ok {
+		return a, nil
+	}
+	a, err := b.lookup(field, user)
+	if err == nil && len(c.found) < maxAccounts {
+		if c.found == nil {
+			c.found = map[string]account{}
+		}
+		c.found[user] = a
+	}
+	return a, err
 }
 
 // lookup resolves USER[:GROUP] as Docker does: names by the sandbox's files,
@@ -138,7 +158,11 @@ func (b *box) lookup(field, user string) (account, error) {
 // find returns the row of passwd(5) or group(5) whose name or third field is key.
 func find(file []byte, key string, fields int) []string {
 	var byNumber []string
+	first, further := []byte(key+":"), []byte(":"+key+":")
 	for line := range bytes.Lines(file) {
+		if !bytes.HasPrefix(line, first) && !bytes.Contains(line, further) {
+			continue // most lines: they are not taken apart
+		}
 		row := columns(line)
 		if len(row) != fields {
 			continue
@@ -170,6 +194,9 @@ const maxGroups = 65536
 
 func memberOf(file []byte, name string, primary int) (gids []int) {
 	for line := range bytes.Lines(file) {
+		if !bytes.Contains(line, []byte(name)) {
+			continue
+		}
 		row := columns(line)
 		if len(row) != 4 || len(gids) == maxGroups || !slices.Contains(strings.Split(row[3], ","), name) {
 			continue

@@ -23,7 +23,7 @@ func BenchmarkStart(b *testing.B) {
 	defer user.Close()
 	by := func(build func(*Program)) func() error {
 		return func() error {
-			p, err := Start(ctx, 3, build)
+			p, err := Start(ctx, Setup{Files: 3}, build)
 			if err != nil {
 				return err
 			}

@@ -29,20 +29,15 @@ type kind struct {
 	run       func(ctx context.Context) (*Process, error)
 }
 
-func kinds(user *os.File) []kind {
-	start := func(name string, build func(*Program)) kind {
-		return kind{name, 2, func(ctx context.Context) (*Process, error) { return Start(ctx, 3, build) }}
+func kinds(user *os.File) (all []kind) {
+	for _, p := range programs(user, "/bin/sleep", "1000") {
+		all = append(all, kind{p.name, 2, p.start})
 	}
-	return []kind{
-		start("plain", plain("/bin/sleep", "1000")),
-		start("nested", nested("/bin/sleep", "1000")),
-		start("world command", worldCommand(user, "/bin/sleep", "1000")),
-		{"world build", 0, func(ctx context.Context) (*Process, error) {
-			fds, _, err := Run(ctx, worldBuild(user))
-			closeAll(fds)
-			return nil, err
-		}},
-	}
+	return append(all, kind{"world build", 0, func(ctx context.Context) (*Process, error) {
+		fds, _, err := Run(ctx, worldBuild(user))
+		closeAll(fds)
+		return nil, err
+	}})
 }
 
 // eachStep runs every kind of program as often as it has calls, stopped before each of them, and calls f then. It must
@@ -195,7 +190,7 @@ func TestSignalsWait(t *testing.T) {
 		withHook(t, Hook{PauseAt: 8})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		ended := make(chan error, 1)
-		go func() { _, err := Start(ctx, 3, build); ended <- err }()
+		go func() { _, err := Start(ctx, Setup{Files: 3}, build); ended <- err }()
 		require.True(t, paused(t, ended))
 		for _, pid := range children(t) {
 			for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGURG, unix.SIGPROF, unix.SIGSEGV, unix.Signal(40)} {
@@ -221,11 +216,12 @@ func TestCancelAtRandom(t *testing.T) {
 		require.NoError(t, err)
 		defer user.Close()
 		makeDumpable(t)
+		ks := kinds(user)
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
 				for i := range randomCancels {
-					if err := cancelOne(kinds(user)[i%4]); err != nil {
+					if err := cancelOne(ks[i%len(ks)]); err != nil {
 						t.Error(err)
 					}
 				}
@@ -271,19 +267,19 @@ func TestCancelBefore(t *testing.T) {
 	t.Cleanup(Release)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errCause)
-	_, err := Start(ctx, 3, func(*Program) { t.Error("built") })
+	_, err := Start(ctx, Setup{Files: 3}, func(*Program) { t.Error("built") })
 	require.Equal(t, errCause, err)
 
 	withHook(t, Hook{PauseAt: 2})
 	busy, release := context.WithCancel(t.Context())
 	ended := make(chan error)
 	for range maxThreads() {
-		go func() { _, err := Start(busy, 3, plain("/bin/true")); ended <- err }()
+		go func() { _, err := Start(busy, Setup{Files: 3}, plain("/bin/true")); ended <- err }()
 	}
 	eventually(t, "all threads are busy", func() bool { return len(children(t)) == maxThreads() })
 	ctx, cancel = context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(errCause) })
-	_, err = Start(ctx, 3, func(*Program) { t.Error("built") })
+	_, err = Start(ctx, Setup{Files: 3}, func(*Program) { t.Error("built") })
 	require.Equal(t, errCause, err)
 	release()
 	for range maxThreads() {
@@ -306,7 +302,7 @@ func TestHung(t *testing.T) {
 	defer cancel(nil)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Start(ctx, 3, command(func(p *Program) {
+		_, err := Start(ctx, Setup{Files: 3}, command(func(p *Program) {
 			p.Do("write", "tasks", unix.SYS_WRITE, p.Input(int(tasks.Fd())), "0", 1)
 			p.Do("ppoll", "", unix.SYS_PPOLL, 0, 0, 0, 0, 8)
 		}, "/bin/true"))

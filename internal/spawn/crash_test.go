@@ -36,15 +36,11 @@ func spawner(args []string) error {
 	}
 	os.Stdout.WriteString("ready")
 	failed := make(chan error)
+	ways := programs(user, "/bin/sleep", "1000")
 	for i := range 4 {
 		go func() {
 			for n := i; ; n++ {
-				build := []func(*Program){
-					plain("/bin/sleep", "1000"),
-					nested("/bin/sleep", "1000"),
-					worldCommand(user, "/bin/sleep", "1000"),
-				}[n%3]
-				if _, err := Start(context.Background(), 3, build); err != nil {
+				if _, err := ways[n%len(ways)].start(context.Background()); err != nil {
 					failed <- err
 				}
 			}

@@ -99,7 +99,7 @@ func TestManyDescriptors(t *testing.T) {
 		r, w, err := os.Pipe()
 		require.NoError(t, err)
 		defer r.Close()
-		p, err := Start(t.Context(), 3, func(p *Program) {
+		p, err := Start(t.Context(), Setup{Files: 3}, func(p *Program) {
 			out := p.Input(int(w.Fd()))
 			for i := range 3 {
 				p.Do("dup3", "", unix.SYS_DUP3, out, i, 0)
@@ -126,7 +126,7 @@ func TestNothingInherited(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
-	p, err := Start(t.Context(), 2, func(p *Program) {
+	p, err := Start(t.Context(), Setup{Files: 2}, func(p *Program) {
 		out := p.Input(int(w.Fd()))
 		p.Do("dup3", "", unix.SYS_DUP3, out, 1, 0)
 		finish(p, "/bin/ls", "/proc/self/fd")
@@ -181,7 +181,7 @@ var swapped = []int{1, 0, 3, 2, 4, 0}
 func swappedStdio(args []string) error {
 	copyTables.Store(args[0] == "copied")
 	for _, nested := range []bool{false, true} {
-		p, err := Start(context.Background(), len(swapped), func(p *Program) {
+		p, err := Start(context.Background(), Setup{Files: len(swapped)}, func(p *Program) {
 			var in []Ref
 			for _, fd := range swapped {
 				in = append(in, p.Input(fd))
@@ -219,7 +219,7 @@ func TestManyFiles(t *testing.T) {
 			require.NoError(t, err)
 			defer user.Close()
 			for _, inUserNS := range []bool{false, true} {
-				p, err := Start(t.Context(), 100, func(p *Program) {
+				p, err := Start(t.Context(), Setup{Files: 100}, func(p *Program) {
 					in := p.Input(0)
 					ns := p.Input(int(user.Fd()))
 					if inUserNS {
@@ -316,7 +316,9 @@ func TestTooManyInFlight(t *testing.T) {
 }
 
 func tooManyInFlight([]string) error {
-	if err := startAndKill(kind{"", 0, func(ctx context.Context) (*Process, error) { return Start(ctx, 3, nested("/bin/sleep", "1000")) }}); err != nil {
+	if err := startAndKill(kind{"", 0, func(ctx context.Context) (*Process, error) {
+		return Start(ctx, Setup{Files: 3}, nested("/bin/sleep", "1000"))
+	}}); err != nil {
 		return err
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}); err != nil {
@@ -336,7 +338,7 @@ func tooManyInFlight([]string) error {
 			return fmt.Errorf("message %d: %v", i, err)
 		}
 	}
-	_, err = Start(context.Background(), 3, nested("/bin/sleep", "1000"))
+	_, err = Start(context.Background(), Setup{Files: 3}, nested("/bin/sleep", "1000"))
 	if !errors.Is(err, unix.ETOOMANYREFS) {
 		return fmt.Errorf("got %v, want ETOOMANYREFS", err)
 	}
@@ -429,7 +431,7 @@ func cloneFails(args []string) error {
 	defer wg.Wait()
 	defer stop.Store(true)
 	for range 3000 {
-		_, err := Start(ctx, 3, plain("/bin/true"))
+		_, err := Start(ctx, Setup{Files: 3}, plain("/bin/true"))
 		var e *Error
 		if !errors.As(err, &e) || e.Op != "clone3" || e.Errno != unix.EAGAIN {
 			return fmt.Errorf("got %v, want clone3: EAGAIN", err)

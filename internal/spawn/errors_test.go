@@ -55,8 +55,8 @@ func TestErrorNamesTheCall(t *testing.T) {
 				knownUmask(p)
 				c.build(p)
 			})
-			_, starts["plain"] = Start(t.Context(), 3, command(func(p *Program) { knownUmask(p); c.build(p) }, "/bin/true"))
-			_, starts["nested"] = Start(t.Context(), 3, command(func(p *Program) {
+			_, starts["plain"] = Start(t.Context(), Setup{Files: 3}, command(func(p *Program) { knownUmask(p); c.build(p) }, "/bin/true"))
+			_, starts["nested"] = Start(t.Context(), Setup{Files: 3}, command(func(p *Program) {
 				p.ForkCommand(0, NoRef)
 				knownUmask(p)
 				c.build(p)
@@ -138,7 +138,7 @@ func TestExecError(t *testing.T) {
 			{"too large", []string{"/bin/true"}, strings.Repeat("x", 1<<20), "/bin/true", unix.E2BIG, nil, "argument list too long"},
 		} {
 			for _, nested := range []bool{false, true} {
-				_, err := Start(t.Context(), 3, func(p *Program) {
+				_, err := Start(t.Context(), Setup{Files: 3}, func(p *Program) {
 					if nested {
 						p.ForkCommand(0, NoRef)
 					}
@@ -162,7 +162,7 @@ func TestExecError(t *testing.T) {
 			}
 		}
 		if os.Geteuid() != 0 { // root may search it
-			_, err := Start(t.Context(), 3, func(p *Program) {
+			_, err := Start(t.Context(), Setup{Files: 3}, func(p *Program) {
 				p.Exec([]string{gone, closed + "/x", gone}, []string{"x"}, nil)
 			})
 			require.ErrorIs(t, err, fs.ErrPermission, "as execvp(3): a directory that may not be searched")
@@ -208,7 +208,7 @@ func TestMisuse(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var err error
 			if c.starts {
-				_, err = Start(t.Context(), 3, c.build)
+				_, err = Start(t.Context(), Setup{Files: 3}, c.build)
 			} else {
 				_, _, err = Run(t.Context(), c.build)
 			}
@@ -228,7 +228,7 @@ func TestNUL(t *testing.T) {
 			p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
 		},
 	} {
-		_, err := Start(t.Context(), 3, build)
+		_, err := Start(t.Context(), Setup{Files: 3}, build)
 		require.ErrorIs(t, err, unix.EINVAL, name)
 		require.ErrorContains(t, err, `\x00`, name)
 	}

@@ -126,7 +126,7 @@ func table(t testing.TB) map[string]string {
 // warm makes the spawning threads and runtime descriptors that a test needs, so that comparisons don't see them come.
 func warm(t testing.TB) {
 	t.Helper()
-	p, err := Start(t.Context(), 3, plain("/bin/true"))
+	p, err := Start(t.Context(), Setup{Files: 3}, plain("/bin/true"))
 	require.NoError(t, err)
 	require.Equal(t, unix.WaitStatus(0), wait(t, p))
 	_, _, err = Run(t.Context(), func(*Program) {})

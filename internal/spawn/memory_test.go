@@ -42,7 +42,7 @@ func TestTinyMemory(t *testing.T) {
 		for _, nested := range []bool{false, true} {
 			msg := fmt.Sprintf("%d bytes, nested %t", limit, nested)
 			c.write(t, "memory.limit_in_bytes", fmt.Sprint(limit))
-			p, err := Start(t.Context(), 3, joining(tasks, nested, exit, "exit", "7"))
+			p, err := Start(t.Context(), Setup{Files: 3}, joining(tasks, nested, exit, "exit", "7"))
 			if err != nil {
 				require.Less(t, limit, 64<<20, msg)
 				var e *ExecError
@@ -94,7 +94,7 @@ func besideHog(args []string) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Start(ctx, 3, command(func(p *Program) {
+		_, err := Start(ctx, Setup{Files: 3}, command(func(p *Program) {
 			in, out := p.Input(int(tasks.Fd())), p.Input(int(w.Fd()))
 			if args[2] == "nested" {
 				p.ForkCommand(0, NoRef)

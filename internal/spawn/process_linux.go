@@ -15,9 +15,6 @@ import (
 // held and waited for by its pidfd, in Go's poller: no thread waits.
 type Process struct {
 	PID int
-	// Kept are the descriptors that the program's ForkCommand was told to keep.
-	// They are the caller's to close.
-	Kept []int
 
 	// Of Start: in the poller.
 	fd  *os.File

@@ -36,14 +36,15 @@ type Program struct {
 	free    []byte     // what is left of the last chunk
 	header  *header
 
-	starts   bool     // made by Start: ends in Exec
+	setup    *Setup   // of Start: it ends in Exec; nil: of Run
+	born     bool     // the first child is born in the namespaces of setup, and becomes the command
 	copied   bool     // descriptors are copied with the whole table, not fetched one by one
-	base     int      // inputs lie at this descriptor number and above
 	self     any      // the embedder's pidfd, in the child's table
 	sock     any      // the child's end of the thread's socket, which takes descriptors back
 	pollfd   uintptr  // the address of a struct pollfd of self
 	dumpable int      // the embedder's own PR_GET_DUMPABLE
 	nested   []*int32 // the pids of nested children, written by the kernel
+	messages int      // how many the program sends if nothing goes wrong
 
 	atExec     Ref // the call before the exec: has run if that was come to; NoRef without one
 	attempts   []attempt
@@ -273,7 +274,7 @@ func (p *Program) link() {
 	if op := p.steps[last].op; op != execOp && op != exitOp {
 		p.misuse("it ends in %q", op)
 	}
-	if p.starts != (p.atExec != NoRef) {
+	if (p.setup != nil) != (p.atExec != NoRef) {
 		p.misuse("Exec is for Start, and Start for Exec")
 	}
 	p.header.first = uintptr(unsafe.Pointer(&p.entries[0]))

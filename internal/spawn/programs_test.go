@@ -87,7 +87,8 @@ func writeFile(p *Program, path, text string) {
 }
 
 // worldCommand has what internal/world's commands have of what this package is about: an intermediate child that
-// enters a user namespace, a nested one in a PID namespace that changes its ids twice.
+// enters a user namespace, a nested one in a PID namespace that changes its ids twice; one child is both where its Setup
+// has it born in the PID namespace.
 func worldCommand(user *os.File, argv ...string) func(*Program) {
 	return func(p *Program) {
 		var in []Ref
@@ -95,7 +96,9 @@ func worldCommand(user *os.File, argv ...string) func(*Program) {
 			in = append(in, p.Input(fd))
 		}
 		p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(user.Fd())), unix.CLONE_NEWUSER)
-		p.ForkCommand(unix.CLONE_NEWPID|unix.CLONE_NEWNS, NoRef)
+		if !p.Born() {
+			p.ForkCommand(unix.CLONE_NEWPID|unix.CLONE_NEWNS, NoRef)
+		}
 		p.SetIDs(insideRoot())
 		p.Do("setsid", "", unix.SYS_SETSID)
 		for i, fd := range in {
@@ -106,9 +109,31 @@ func worldCommand(user *os.File, argv ...string) func(*Program) {
 			ids.UID, ids.GID = 1000, 1000
 		}
 		p.SetIDs(ids)
-		p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+		p.CloseFrom(3)
 		finish(p, argv...)
 	}
+}
+
+// A program is a way to start a command.
+type program struct {
+	name  string
+	setup Setup
+	build func(*Program)
+}
+
+func (p program) start(ctx context.Context) (*Process, error) { return Start(ctx, p.setup, p.build) }
+
+// programs are all ways that this user has.
+func programs(user *os.File, argv ...string) []program {
+	all := []program{
+		{"plain", Setup{Files: 3}, plain(argv...)},
+		{"nested", Setup{Files: 3}, nested(argv...)},
+		{"world", Setup{Files: 3}, worldCommand(user, argv...)},
+	}
+	if os.Geteuid() == 0 {
+		all = append(all, program{"born", Setup{Files: 3, Namespaces: unix.CLONE_NEWPID}, worldCommand(user, argv...)})
+	}
+	return all
 }
 
 func insideRoot() IDs { return IDs{KeepGroups: os.Geteuid() != 0} }

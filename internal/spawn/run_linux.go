@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,27 +24,40 @@ import (
 // build may be called twice. When ctx ends the child is killed; should it then
 // hang in the kernel, as in a read from a disk that does not answer, Run waits.
 func Run(ctx context.Context, build func(*Program)) ([]int, *Program, error) {
-	r, err := doHere(ctx, &Program{}, func(p *Program) { build(p); p.Exit() })
+	r, err := doHere(ctx, nil, func(p *Program) { build(p); p.Exit() })
 	return r.fds, r.p, err
+}
+
+// A Setup is what must be known of a command before its program is built.
+type Setup struct {
+	// Files is how many descriptors the command gets, numbered from 0: what the
+	// program itself works with stays above them.
+	Files int
+	// Namespaces are flags of clone3(2) for a first child that shall be born in new
+	// namespaces and become the command itself, which saves the nested child that
+	// ForkCommand makes. The embedder must be privileged to make them. Program.Born
+	// says whether it is so: where it can't be, the program has to ForkCommand.
+	Namespaces uint64
+	// Cgroup is a cgroup v2 directory that such a first child is born in
+	// (CLONE_INTO_CGROUP, 5.7); nil: the embedder's.
+	Cgroup *os.File
 }
 
 // StartHere is Start for a goroutine that is locked to its thread
 // (runtime.LockOSThread) and stays so until the command has ended, for the command
 // dies with the thread. It waits by WaitHere. It is as Run in what it waits for.
-func StartHere(ctx context.Context, files int, build func(*Program)) (*Process, error) {
-	r, err := doHere(ctx, &Program{base: files, starts: true}, build)
+func StartHere(ctx context.Context, s Setup, build func(*Program)) (*Process, error) {
+	r, err := doHere(ctx, &s, build)
 	if err != nil {
 		return nil, err
 	}
-	return &Process{PID: r.pid, Kept: r.fds, pidfd: r.pidfd}, nil
+	return &Process{PID: r.pid, pidfd: r.pidfd}, nil
 }
 
 // Start builds a program that ends in Exec and runs it until the command is
-// running. files is how many descriptors the command gets, numbered from 0:
-// what the program itself works with stays above them.
-// The caller must Wait for the Process and Close it.
-func Start(ctx context.Context, files int, build func(*Program)) (*Process, error) {
-	r, err := do(ctx, &Program{base: files, starts: true}, build)
+// running. The caller must Wait for the Process and Close it.
+func Start(ctx context.Context, s Setup, build func(*Program)) (*Process, error) {
+	r, err := do(ctx, &s, build)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +66,6 @@ func Start(ctx context.Context, files int, build func(*Program)) (*Process, erro
 		r.discard()
 		return nil, err
 	}
-	p.Kept = r.fds
 	return p, nil
 }
 
@@ -69,16 +82,17 @@ type run struct {
 // descriptors of ours (Yama, an outer seccomp profile): they copy the table.
 var copyTables atomic.Bool
 
-// do runs a program that is made like p. With an error the run holds nothing.
-func do(ctx context.Context, p *Program, build func(*Program)) (*run, error) {
-	none := &run{p: p, pidfd: -1}
+// do runs a program; s is nil for one that starts no command. With an error the
+// run holds nothing.
+func do(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
+	none := &run{p: &Program{}, pidfd: -1}
 	if ctx.Err() != nil {
 		return none, context.Cause(ctx)
 	}
 	var r *run
 	var decided atomic.Bool // the thread is done, or the caller gave up: which was first
 	err := onThread(ctx, func(t *thread) {
-		r = t.run(ctx, p, build)
+		r = t.run(ctx, s, build)
 		if !decided.CompareAndSwap(false, true) {
 			r.discard()
 		}
@@ -90,20 +104,20 @@ func do(ctx context.Context, p *Program, build func(*Program)) (*run, error) {
 }
 
 // doHere is do on the caller's thread.
-func doHere(ctx context.Context, p *Program, build func(*Program)) (*run, error) {
-	r := &run{p: p, pidfd: -1}
+func doHere(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
+	r := &run{p: &Program{}, pidfd: -1}
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
-	if err := here(ctx, func(t *thread) { r = t.run(ctx, p, build) }); err != nil {
+	if err := here(ctx, func(t *thread) { r = t.run(ctx, s, build) }); err != nil {
 		return r, err
 	}
 	return r, r.err
 }
 
 // run runs the program once, or once more with another way to get at descriptors.
-func (t *thread) run(ctx context.Context, like *Program, build func(*Program)) *run {
-	r := t.once(ctx, like, copyTables.Load(), build)
+func (t *thread) run(ctx context.Context, s *Setup, build func(*Program)) *run {
+	r := t.once(ctx, s, copyTables.Load(), build)
 	var e *Error
 	if !errors.As(r.err, &e) || e.Op != fetchOp || r.p.copied || (e.Errno != unix.EPERM && e.Errno != unix.ENOSYS) {
 		return r
@@ -114,11 +128,12 @@ func (t *thread) run(ctx context.Context, like *Program, build func(*Program)) *
 	if e.Errno == unix.ENOSYS || r.p.dumpable == 1 && programsInFlight() == 0 {
 		copyTables.Store(true)
 	}
-	return t.once(ctx, like, true, build)
+	return t.once(ctx, s, true, build)
 }
 
-func (t *thread) once(ctx context.Context, like *Program, copied bool, build func(*Program)) *run {
-	p := &Program{atExec: NoRef, base: like.base, starts: like.starts, copied: copied, header: &header{all: ^uint64(0), pidfd: -1}}
+func (t *thread) once(ctx context.Context, s *Setup, copied bool, build func(*Program)) *run {
+	p := &Program{atExec: NoRef, setup: s, copied: copied, header: &header{all: ^uint64(0), pidfd: -1}}
+	p.born = s != nil && s.Namespaces != 0 && (copied || t.self < maxCarried)
 	r := &run{p: p, pidfd: -1}
 	var restore func()
 	p.dumpable, restore = saveDumpable()
@@ -146,6 +161,13 @@ func (r *run) clone(ctx context.Context, t *thread) {
 	if !p.copied {
 		h.args.flags |= unix.CLONE_FILES
 	}
+	if p.born {
+		h.args.flags |= p.setup.Namespaces
+		if p.setup.Cgroup != nil {
+			h.args.flags |= unix.CLONE_INTO_CGROUP
+			h.args.cgroup = uint64(p.setup.Cgroup.Fd())
+		}
+	}
 	h.args.pidfd = uint64(uintptr(unsafe.Pointer(&h.pidfd)))
 	h.args.parentTID = uint64(uintptr(unsafe.Pointer(&h.child)))
 
@@ -163,7 +185,10 @@ func (r *run) clone(ctx context.Context, t *thread) {
 	// Not before all children are accounted for: one may have sent until then,
 	// and the next program on this thread must not get it.
 	var cut bool
-	r.fds, cut = t.receive()
+	if r.err != nil {
+		p.messages = -1 // nobody knows how many were sent
+	}
+	r.fds, cut = t.receive(p.messages)
 	runtime.KeepAlive(p)
 	switch {
 	case r.err != nil && killed:
@@ -173,7 +198,7 @@ func (r *run) clone(ctx context.Context, t *thread) {
 	case r.err == nil && p.afterExec != nil:
 		unix.Close(r.pidfd)
 		r.takeCommand()
-	case r.err == nil && !p.starts:
+	case r.err == nil && p.setup == nil:
 		unix.Close(r.pidfd)
 		r.pidfd = -1
 	}
@@ -181,9 +206,8 @@ func (r *run) clone(ctx context.Context, t *thread) {
 
 // takeCommand makes the pidfd of the command the run's.
 func (r *run) takeCommand() {
-	if last := len(r.fds) - 1; last >= 0 {
-		// It came last (ForkCommand).
-		r.pidfd, r.fds = r.fds[last], r.fds[:last]
+	if len(r.fds) == 1 {
+		r.pidfd, r.fds = r.fds[0], nil
 		return
 	}
 	// Who was to send it was killed. The command has not been waited for.
@@ -212,7 +236,7 @@ func (r *run) discard() {
 func (r *run) settle(pid int, killed bool) error {
 	p := r.p
 	p.collect()
-	if p.starts && p.afterExec == nil && p.executed() && (!killed || execed(pid)) {
+	if p.setup != nil && p.afterExec == nil && p.executed() && (!killed || execed(pid)) {
 		r.pid = pid
 	} else {
 		if p.beforeReap != nil && p.stopped() == nil && !killed {
@@ -277,7 +301,7 @@ func (p *Program) BeforeReap(f func(pid int) error) { p.beforeReap = f }
 
 // collect copies the results out of the program.
 func (p *Program) collect() {
-	p.results = p.results[:0]
+	p.results = slices.Grow(p.results[:0], len(p.entries))
 	for i := range p.entries {
 		r := atomic.LoadUintptr(&p.entries[i].ret)
 		if r == notRun {
@@ -362,26 +386,32 @@ func (k *killer) try(h *header) (over bool) {
 	return true
 }
 
-// receive takes what the program sent. cut says that a descriptor is missing:
-// the embedder has as many as it may (RLIMIT_NOFILE).
-func (t *thread) receive() (fds []int, cut bool) {
-	oob := make([]byte, unix.CmsgSpace(4*253)) // SCM_MAX_FD
-	for {
+// receive takes the n messages that the program sent, all there are if n is
+// negative. cut says that a descriptor is missing: the embedder has as many as it
+// may (RLIMIT_NOFILE).
+func (t *thread) receive(n int) (fds []int, cut bool) {
+	var oob []byte
+	for ; n != 0; n-- {
+		if oob == nil {
+			oob = make([]byte, unix.CmsgSpace(4*253)) // SCM_MAX_FD
+		}
 		var b [1]byte
-		_, n, flags, _, err := unix.Recvmsg(t.sock[0], b[:], oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		_, size, flags, _, err := unix.Recvmsg(t.sock[0], b[:], oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
+			n++
 			continue
 		}
 		if err != nil {
 			return fds, cut // EAGAIN: that was all
 		}
 		cut = cut || flags&unix.MSG_CTRUNC != 0
-		messages, _ := unix.ParseSocketControlMessage(oob[:n])
+		messages, _ := unix.ParseSocketControlMessage(oob[:size])
 		for _, m := range messages {
 			got, _ := unix.ParseUnixRights(&m)
 			fds = append(fds, got...)
 		}
 	}
+	return fds, cut
 }
 
 func closeAll(fds []int) {

@@ -63,13 +63,13 @@ func storm(t *testing.T, rounds int) {
 func stormOne(user *os.File, n int) error {
 	argv := []string{"/bin/sh", "-c", "exit 7"}
 	ctx := context.Background()
-	if n%4 == 3 {
+	ways := programs(user, argv...)
+	if n %= len(ways) + 1; n == len(ways) {
 		fds, _, err := Run(ctx, worldBuild(user))
 		closeAll(fds)
 		return err
 	}
-	build := []func(*Program){plain(argv...), nested(argv...), worldCommand(user, argv...)}[n%4]
-	p, err := Start(ctx, 3, build)
+	p, err := ways[n].start(ctx)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func TestStopTheWorld(t *testing.T) {
 	ended := make(chan error, maxThreads())
 	for range maxThreads() { // as many as there can be, more than there are processors for Go
 		go func() {
-			_, err := Start(ctx, 3, plain("/bin/true"))
+			_, err := Start(ctx, Setup{Files: 3}, plain("/bin/true"))
 			ended <- err
 		}()
 	}
@@ -179,7 +179,7 @@ func TestSignalDispositions(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
-	p, err := Start(t.Context(), 2, func(p *Program) {
+	p, err := Start(t.Context(), Setup{Files: 2}, func(p *Program) {
 		out := p.Input(int(w.Fd()))
 		act := p.Words(0, 0, 0, 0)
 		for sig := 1; sig <= 64; sig++ {

@@ -25,12 +25,10 @@ func TestStart(t *testing.T) {
 			require.NoError(t, err)
 			defer user.Close()
 			argv := []string{"/bin/sh", "-c", "exit 7"}
-			for name, build := range map[string]func(*Program){
-				"plain": plain(argv...), "nested": nested(argv...), "world": worldCommand(user, argv...),
-			} {
-				p, err := Start(t.Context(), 3, build)
-				require.NoError(t, err, name)
-				require.Equal(t, 7, wait(t, p).ExitStatus(), name)
+			for _, way := range programs(user, argv...) {
+				p, err := way.start(t.Context())
+				require.NoError(t, err, way.name)
+				require.Equal(t, 7, wait(t, p).ExitStatus(), way.name)
 			}
 		})
 	})
@@ -76,7 +74,7 @@ func TestResult(t *testing.T) {
 func TestStartAfterJoin(t *testing.T) {
 	testenv.Leaks(t)
 	t.Cleanup(Release)
-	p, err := Start(t.Context(), 3, command(func(p *Program) {
+	p, err := Start(t.Context(), Setup{Files: 3}, command(func(p *Program) {
 		n := p.Fork(0)
 		p.Do("getpid", "", unix.SYS_GETPID)
 		p.Join(n)
@@ -98,7 +96,7 @@ func TestStartHere(t *testing.T) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		for _, build := range []func(*Program){plain("/bin/sh", "-c", "exit 7"), worldCommand(user, "/bin/sh", "-c", "exit 7")} {
-			p, err := StartHere(t.Context(), 3, build)
+			p, err := StartHere(t.Context(), Setup{Files: 3}, build)
 			require.NoError(t, err)
 			s, err := p.WaitHere()
 			require.NoError(t, err)
@@ -108,7 +106,7 @@ func TestStartHere(t *testing.T) {
 			require.NoError(t, p.Close())
 		}
 		require.Empty(t, threads.idle)
-		p, err := StartHere(t.Context(), 3, plain("/bin/sleep", "1000"))
+		p, err := StartHere(t.Context(), Setup{Files: 3}, plain("/bin/sleep", "1000"))
 		require.NoError(t, err)
 		time.AfterFunc(10*time.Millisecond, func() { p.Signal(unix.SIGTERM) })
 		s, err := p.WaitHere()
@@ -125,7 +123,7 @@ func TestStatus(t *testing.T) {
 	t.Cleanup(Release)
 	exit := testenv.C(t, exitSource)
 	for code := range 256 {
-		p, err := Start(t.Context(), 3, plain(exit, "exit", strconv.Itoa(code)))
+		p, err := Start(t.Context(), Setup{Files: 3}, plain(exit, "exit", strconv.Itoa(code)))
 		require.NoError(t, err)
 		require.Equal(t, unix.WaitStatus(code<<8), wait(t, p))
 	}
@@ -133,7 +131,7 @@ func TestStatus(t *testing.T) {
 		if !fatal(sig) {
 			continue
 		}
-		p, err := Start(t.Context(), 3, plain(exit, "kill", strconv.Itoa(sig)))
+		p, err := Start(t.Context(), Setup{Files: 3}, plain(exit, "kill", strconv.Itoa(sig)))
 		require.NoError(t, err)
 		status := wait(t, p)
 		require.Equal(t, unix.Signal(sig), status.Signal(), "%#x", status)
@@ -188,7 +186,7 @@ func TestForeignThreadEnds(t *testing.T) {
 		go func() {
 			defer close(ended)
 			onOwnThread(func() {
-				p, err := Start(t.Context(), 3, plain("/bin/sleep", "1000"))
+				p, err := Start(t.Context(), Setup{Files: 3}, plain("/bin/sleep", "1000"))
 				if err != nil {
 					t.Error(err)
 					return

@@ -15,35 +15,58 @@ func (p *Program) begin(t *thread) {
 	p.pollable(t.self)
 	p.dieWithParent()
 	p.self, p.sock = t.self, t.sock[1]
-	if p.copied { // clone without CLONE_FILES gave the child a copy
-		p.reserve()
-		p.self = p.Input(t.self)
-	} else {
+	switch {
+	case p.copied: // clone without CLONE_FILES gave the child a copy
+	case p.born:
+		// Here the embedder has no pid that could be opened: its pidfd comes along.
+		p.Do("close_range", "", unix.SYS_CLOSE_RANGE, t.self+1, lastFD, unix.CLOSE_RANGE_UNSHARE)
+		if t.self > 0 {
+			p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 0, t.self-1, 0)
+		}
+	default:
 		// Without CLOSE_RANGE_CLOEXEC the kernel copies nothing of the old table
 		// (close_range(2)): the cost does not grow with the embedder's descriptors.
-		p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 0, int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+		p.Do("close_range", "", unix.SYS_CLOSE_RANGE, 0, lastFD, unix.CLOSE_RANGE_UNSHARE)
 		p.self = p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, os.Getpid(), 0)
-		if p.base > 0 {
-			p.reserve()
-			p.self = p.dup(p.self)
-		}
 	}
-	p.copyTo(p.self.(Ref), p.pollable(-1))
+	if p.base() > 0 || p.copied {
+		p.reserve()
+		p.self = p.dup(p.self)
+	}
+	if self, ok := p.self.(Ref); ok { // else the number is what it was
+		p.copyTo(self, p.pollable(-1))
+	}
 	p.sock = p.Input(t.sock[1])
+}
+
+// maxCarried bounds how many descriptors a child copies that is born in a PID
+// namespace: those below the embedder's own pidfd. From there on a nested child
+// costs less.
+const maxCarried = 1024
+
+// lastFD is the end of all descriptors for close_range(2).
+const lastFD = int(^uint32(0))
+
+// base is where inputs lie at the lowest: the numbers below are the command's.
+func (p *Program) base() int {
+	if p.setup == nil {
+		return 0
+	}
+	return p.setup.Files
 }
 
 // reserve takes the numbers that the command's descriptors get, as far as they
 // are free: what the program opens, or the kernel opens for it (CLONE_PIDFD), must
 // not be where a dup3 puts one of those.
 func (p *Program) reserve() {
-	for range p.base {
+	for range p.base() {
 		p.Do("fcntl", "", unix.SYS_FCNTL, p.self, unix.F_DUPFD_CLOEXEC, 0)
 	}
 }
 
 // dup duplicates a descriptor to above those that the command gets.
 func (p *Program) dup(fd any) Ref {
-	return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base)
+	return p.Do("fcntl", "", unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, p.base())
 }
 
 // fetchOp is the step that fails where ptrace rules keep a child from taking
@@ -56,6 +79,15 @@ func (p *Program) Input(fd int) Ref {
 		return p.dup(fd)
 	}
 	return p.Do(fetchOp, "", unix.SYS_PIDFD_GETFD, p.self, fd, 0)
+}
+
+// CloseFrom closes all descriptors of this number and above.
+func (p *Program) CloseFrom(fd int) {
+	flags := 0
+	if p.nested != nil {
+		flags = unix.CLOSE_RANGE_UNSHARE // the parent still needs its table: take a copy of what stays
+	}
+	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, fd, lastFD, flags)
 }
 
 // dieWithParent arranges that the kernel kills the child when the embedder
@@ -90,7 +122,7 @@ func (p *Program) copyTo(r Ref, at *int32) {
 // Send hands descriptors of the child to the embedder: Run returns them in the
 // order of the calls.
 func (p *Program) Send(fds ...Ref) {
-	if p.starts {
+	if p.setup != nil {
 		p.misuse("Start returns no descriptors")
 	}
 	control, slots := p.rights(len(fds))
@@ -114,6 +146,7 @@ func (p *Program) sendmsg(control []byte) {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
 	iov := p.Words(p.String("."), 1)
 	msg := p.Words(0, 0, iov, 1, uintptr(unsafe.Pointer(h)), uintptr(h.Len), 0)
+	p.messages++
 	p.Do("sendmsg", "descriptors", unix.SYS_SENDMSG, p.sock, msg, unix.MSG_NOSIGNAL)
 }
 
@@ -154,23 +187,25 @@ func (p *Program) fork(args cloneArgs, cgroup Ref) *Nested {
 	return n
 }
 
+// Born says whether the child is in the namespaces of its Setup since the clone
+// and becomes the command itself.
+func (p *Program) Born() bool { return p.born }
+
 // ForkCommand adds the nested child that becomes the command: it runs all
 // that follows, up to Exec, and is the Process that Start returns. The kernel
 // writes its pidfd into the message that its parent sends to the embedder
 // once the command runs. cgroup is a cgroup v2 directory that it is born in
-// (CLONE_INTO_CGROUP, 5.7), NoRef for none. Descriptors to keep are sent with
-// the pidfd: they are the Process's.
-func (p *Program) ForkCommand(flags uint64, cgroup Ref, keep ...Ref) {
+// (CLONE_INTO_CGROUP, 5.7), NoRef for none.
+func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
+	if p.born {
+		p.misuse("ForkCommand of a command that is born")
+	}
 	if p.afterExec != nil {
 		p.misuse("a second ForkCommand")
 		return
 	}
-	control, slots := p.rights(len(keep) + 1)
-	for i, fd := range keep {
-		p.copyTo(fd, &slots[i])
-	}
-	pidfd := &slots[len(keep)] // the last, as clone expects it
-	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(pidfd)))}, cgroup)
+	control, slots := p.rights(1)
+	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&slots[0])))}, cgroup)
 	p.afterExec = func() {
 		p.Mark(n.join)
 		p.sendmsg(control)

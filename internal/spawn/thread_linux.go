@@ -20,7 +20,7 @@ import (
 type thread struct {
 	jobs  chan job
 	ended chan struct{}
-	self  int    // the embedder's pidfd
+	self  int    // the embedder's pidfd, which all share
 	sock  [2]int // descriptors come back over it; [1] is the child's end
 }
 
@@ -117,17 +117,37 @@ func newThread() (*thread, error) {
 // newLine makes what any thread needs to make children.
 func newLine() (t *thread, err error) {
 	t = &thread{}
-	if t.self, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
-		return nil, os.NewSyscallError("pidfd_open", err)
+	if t.self, err = ownPidfd(); err != nil {
+		return nil, err
 	}
 	if t.sock, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
-		unix.Close(t.self)
 		return nil, os.NewSyscallError("socketpair", err)
 	}
 	return t, nil
 }
 
-func (t *thread) close() { closeAll([]int{t.self, t.sock[0], t.sock[1]}) }
+func (t *thread) close() { closeAll(t.sock[:]) }
+
+// self is the embedder's own pidfd. It is opened once and early: the lower its
+// number, the less a child that is born in a PID namespace copies.
+var self struct {
+	mu   sync.Mutex
+	fd   int
+	open bool
+}
+
+func ownPidfd() (fd int, err error) {
+	self.mu.Lock()
+	defer self.mu.Unlock()
+	if self.open {
+		return self.fd, nil
+	}
+	if self.fd, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		return -1, os.NewSyscallError("pidfd_open", err)
+	}
+	self.open = true
+	return self.fd, nil
+}
 
 // lines keeps those that callers' own threads used last: they need no goroutine.
 var lines struct {
@@ -178,6 +198,12 @@ func Release() {
 		t.close()
 	}
 	lines.idle = nil
+	self.mu.Lock()
+	defer self.mu.Unlock()
+	if self.open {
+		unix.Close(self.fd)
+	}
+	self.open = false
 }
 
 // loop runs for as long as the process does, Release aside.

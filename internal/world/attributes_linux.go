@@ -44,13 +44,18 @@ func (c *Command) inherited(p *spawn.Program) {
 	p.Do("prctl PR_SET_TIMERSLACK", "", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
 	// All processors: the kernel takes those that the cpuset has.
 	p.Do("sched_setaffinity", "", unix.SYS_SCHED_SETAFFINITY, 0, len(everyCPU), everyCPU)
-	p.Try("sched_setscheduler", "", unix.SYS_SCHED_SETSCHEDULER, 0, 0 /* SCHED_OTHER */, p.Words(0))
+	if policy, _, _ := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0); policy != schedOther {
+		// This thread's, which the child has from it.
+		p.Try("sched_setscheduler", "", unix.SYS_SCHED_SETSCHEDULER, 0, schedOther, p.Words(0))
+	}
 	// CLONE_CLEAR_SIGHAND resets handlers; what the embedder ignores would stay
 	// ignored over exec (signal(7)).
 	for _, sig := range ignoredSignals() {
 		p.Do("rt_sigaction", sig.String(), unix.SYS_RT_SIGACTION, int(sig), p.Words(0, 0, 0, 0), 0, 8)
 	}
 }
+
+const schedOther = 0 // SCHED_OTHER (sched(7))
 
 // rlimits comes when no further descriptor is opened: the command may be allowed
 // fewer of them than its start takes.

@@ -41,10 +41,12 @@ type Root interface {
 type World struct {
 	spec Spec
 
-	mu    sync.RWMutex
-	files []*os.File // nil once closed
+	files []*os.File // fixed once built
 
-	closing sync.WaitGroup // of the mount namespaces of commands that ended
+	mu     sync.RWMutex // held while files are used, but by the stock
+	closed bool
+
+	stock stock // of mount namespaces
 }
 
 // The order of the files of a World, as Build's program sends them.
@@ -76,7 +78,9 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 		return nil, outerError("a sandbox's namespaces and mounts", err)
 	}
 	w := &World{spec: s, files: []*os.File{s.Namespaces.User}}
-	for _, fd := range fds {
+	last := len(fds) - 1
+	w.stock.ready = fds[last:]
+	for _, fd := range fds[:last] {
 		w.files = append(w.files, os.NewFile(uintptr(fd), "namespace"))
 	}
 	if s.Namespaces.Net != nil {
@@ -117,6 +121,7 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 	m := &mounter{Program: p}
 	proc := deadProc(m)
 	// Through the /proc of the caller: the World's shows no process.
+	self := selfHandle(p)
 	held := []spawn.Ref{openNS(p, "mnt"), openNS(p, "uts"), openNS(p, "ipc")}
 
 	m.root = s.Root.mount(m, inputs)
@@ -133,8 +138,8 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 	p.Do("umount", "the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	p.Do("chdir", "/", unix.SYS_CHDIR, "/")
 	s.Root.finish(m, s)
-	root := p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	p.Send(append(held, root)...)
+	held = append(held, p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
+	p.Send(append(held, copyMountNS(p, self, 1)...)...)
 }
 
 func (s *Spec) namespaces(p *spawn.Program, user, net spawn.Ref) {
@@ -194,16 +199,20 @@ func (s *Spec) sysfs(m *mounter) {
 func (w *World) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// The kernel waits for a grace period when a mount namespace goes: one wait
-	// for this and for those of the last commands.
-	if w.files != nil {
-		mnt := w.files[fileMnt]
-		w.closing.Go(func() { mnt.Close() })
-		closeFiles(w.files[:fileMnt])
-		closeFiles(w.files[fileMnt+1:])
+	if w.closed {
+		return nil
 	}
-	w.files = nil
-	w.closing.Wait()
+	w.closed = true
+	// The kernel waits for a grace period when a mount namespace goes: one wait
+	// for all that go at the same time.
+	var gone sync.WaitGroup
+	for _, fd := range w.stock.stop() {
+		gone.Go(func() { unix.Close(fd) })
+	}
+	gone.Go(func() { w.files[fileMnt].Close() })
+	closeFiles(w.files[:fileMnt])
+	closeFiles(w.files[fileMnt+1:])
+	gone.Wait()
 	return nil
 }
 
@@ -212,7 +221,7 @@ func (w *World) Close() error {
 func (w *World) file(i int) *os.File {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	if i >= len(w.files) {
+	if w.closed || i >= len(w.files) {
 		return nil
 	}
 	return w.files[i]

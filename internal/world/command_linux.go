@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -48,68 +49,55 @@ func (w *World) StartHere(ctx context.Context, c Command) (*Process, error) {
 func (w *World) start(ctx context.Context, c Command, start starter) (*Process, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	if w.files == nil {
+	if w.closed {
 		return nil, os.ErrClosed
 	}
-	p, err := start.patient(ctx, len(c.Files), func(p *spawn.Program) { w.command(p, c) })
+	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup}
+	if privileged() {
+		s.Namespaces = unix.CLONE_NEWPID
+	}
+	mnt, err := w.stock.take(ctx, w)
 	if err != nil {
 		return nil, outerError("a command in a sandbox", err)
 	}
-	return &Process{Process: p, world: w}, nil
+	p, err := start.patient(ctx, s, func(p *spawn.Program) { w.command(p, c, mnt) })
+	if err != nil {
+		w.stock.put(w, mnt)
+		return nil, outerError("a command in a sandbox", err)
+	}
+	return &Process{Process: p, world: w, mnt: mnt}, nil
 }
 
 // A Process is a command that runs in a World.
 type Process struct {
 	*spawn.Process
 	world *World
+	mnt   int // its mount namespace: by holding it we keep its own end from waiting for that to go
 }
 
 // Close gives back what is held of the process: its pidfd and its mount
-// namespace. The latter is taken down in the background, for the kernel waits
-// for an RCU grace period then; by holding it we keep the command's own end from
-// waiting for that. World.Close waits for what is left.
+// namespace, in the background.
 func (p *Process) Close() error {
-	for _, fd := range p.Kept {
-		p.world.closing.Add(1)
-		go func() { // ends with the close
-			defer p.world.closing.Done()
-			unix.Close(fd)
-		}()
-	}
+	p.world.stock.put(p.world, p.mnt)
 	return p.Process.Close()
 }
 
-// command adds the calls that turn a child into the command. The first child
-// enters the World's namespaces and makes the second, which is PID 1 of its own.
-func (w *World) command(p *spawn.Program, c Command) {
+// privileged says whether this program may make a PID namespace outside of a
+// World's user namespace, whose /proc then can be mounted inside.
+var privileged = sync.OnceValue(func() bool { return os.Geteuid() == 0 && hasCap(unix.CAP_SYS_ADMIN) })
+
+// command adds the calls that turn a child into the command: PID 1 of a PID
+// namespace of its own, since the clone or, where the embedder has no privilege,
+// as a second child that is made inside.
+func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
-	cgroup := optional(p, c.Cgroup)
-	kinds := []int{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWUTS, unix.CLONE_NEWIPC, unix.CLONE_NEWNET}
-	var ns []spawn.Ref
-	for i, f := range w.files {
-		if i != fileRoot {
-			ns = append(ns, p.Input(int(f.Fd())))
-		}
-	}
-	priority(p)
-	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
-	self := selfHandle(p)
-	for i, f := range ns {
-		// The user namespace first: it owns the others.
-		p.Do("setns", nsNames[i], unix.SYS_SETNS, f, kinds[i])
-	}
-	p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
-	mnt := ownMountNS(p, self)
-	p.ForkCommand(unix.CLONE_NEWPID, cgroup, mnt)
+	w.enter(p, c.Cgroup, mnt)
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}
 	// After joining: the namespace's root is the cgroup that one is in.
 	p.Do("unshare", "cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
-	p.SetIDs(w.spec.rootIDs())
-	m := &mounter{Program: p}
-	ownProc(m)
 	c.clock(p)
 	c.inherited(p)
 	c.descriptors(p, stdio)
@@ -120,8 +108,7 @@ func (w *World) command(p *spawn.Program, c Command) {
 	}
 	// What is left of the embedder's descriptors, and of ours, is not for the
 	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
-	// The parent still needs its table: take a copy of what stays.
-	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, len(c.Files), int(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
+	p.CloseFrom(len(c.Files))
 	c.rlimits(p)
 	c.chdir(p)
 	p.Do("prctl PR_SET_NO_NEW_PRIVS", "", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -129,23 +116,65 @@ func (w *World) command(p *spawn.Program, c Command) {
 	p.Exec(c.Paths, c.Args, c.Env)
 }
 
-// selfHandle opens what ownMountNS needs: the World's /proc shows no process.
-func selfHandle(p *spawn.Program) spawn.Ref {
-	if features.pidfdNamespace.supported() {
-		return p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, p.Do("getpid", "", unix.SYS_GETPID), 0)
+// enter adds the calls up to where the child is root in the World's namespaces,
+// in mnt, a copy of the World's mount namespace, with its own /proc.
+func (w *World) enter(p *spawn.Program, cgroupDir *os.File, mnt int) {
+	ns := w.namespaces(p, mnt)
+	var cgroup spawn.Ref
+	if !p.Born() {
+		cgroup = optional(p, cgroupDir)
 	}
-	return p.Do("open", "/proc/self/ns", unix.SYS_OPENAT, at, "/proc/self/ns", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	priority(p)
+	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
+	if p.Born() {
+		// Whoever owns the PID namespace must mount its /proc (proc_init_fs_context in
+		// fs/proc/root.c), and that is the embedder. It may not look at a path in
+		// there that a command could have put there: /proc and /dev are mounts, which
+		// nobody can rename or remove where they are mounted.
+		ns.enter(p, fileMnt)
+		ownProc(p)
+	}
+	// The user namespace first: it owns the others.
+	for i := range ns {
+		if i != fileMnt || !p.Born() {
+			ns.enter(p, i)
+		}
+	}
+	if !p.Born() {
+		p.ForkCommand(unix.CLONE_NEWPID, cgroup)
+	}
+	p.SetIDs(w.spec.rootIDs())
+	if !p.Born() {
+		ownProc(p)
+	}
 }
 
-// ownMountNS opens the mount namespace that the child is in.
-func ownMountNS(p *spawn.Program, self spawn.Ref) spawn.Ref {
-	if features.pidfdNamespace.supported() {
-		return p.Do("ioctl PIDFD_GET_MNT_NAMESPACE", "", unix.SYS_IOCTL, self, unix.PIDFD_GET_MNT_NAMESPACE, 0)
-	}
-	return p.Do("open", "/proc/self/ns/mnt", unix.SYS_OPENAT, self, "mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// nsRefs are the descriptors of namespaces, in the order of nsNames.
+type nsRefs []spawn.Ref
+
+func (ns nsRefs) enter(p *spawn.Program, i int) {
+	p.Do("setns", nsNames[i], unix.SYS_SETNS, ns[i], nsKinds[i])
 }
 
-var nsNames = []string{"user namespace", "mount namespace", "UTS namespace", "IPC namespace", "network namespace"}
+// namespaces makes those of the World usable, with mnt in place of its own mount
+// namespace.
+func (w *World) namespaces(p *spawn.Program, mnt int) (ns nsRefs) {
+	for i, f := range w.files {
+		switch i {
+		case fileMnt:
+			ns = append(ns, p.Input(mnt))
+		case fileRoot:
+		default:
+			ns = append(ns, p.Input(int(f.Fd())))
+		}
+	}
+	return ns
+}
+
+var (
+	nsNames = []string{"user namespace", "mount namespace", "UTS namespace", "IPC namespace", "network namespace"}
+	nsKinds = []int{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWUTS, unix.CLONE_NEWIPC, unix.CLONE_NEWNET}
+)
 
 // inputs makes files usable by the program; a nil file has no Ref of its own.
 func inputs(p *spawn.Program, files []*os.File) (refs []spawn.Ref) {
@@ -177,6 +206,9 @@ func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
 }
 
 func (c *Command) chdir(p *spawn.Program) {
+	if c.Dir == "/" {
+		return // where setns(2) into the mount namespace has put it
+	}
 	if c.MakeDir {
 		for i, r := range c.Dir {
 			if r == '/' && i > 0 {

@@ -22,13 +22,13 @@ func ownKeyring(p *spawn.Program) {
 const keyringOp = "keyctl"
 
 // starter is spawn.Start or spawn.StartHere.
-type starter func(ctx context.Context, files int, build func(*spawn.Program)) (*spawn.Process, error)
+type starter func(ctx context.Context, s spawn.Setup, build func(*spawn.Program)) (*spawn.Process, error)
 
 // patient calls start again while there is no room for a session keyring:
 // those of commands that ended count until the kernel's next grace period.
-func (start starter) patient(ctx context.Context, files int, build func(*spawn.Program)) (*spawn.Process, error) {
+func (start starter) patient(ctx context.Context, s spawn.Setup, build func(*spawn.Program)) (*spawn.Process, error) {
 	for wait := time.Millisecond; ; wait *= 2 {
-		p, err := start(ctx, files, build)
+		p, err := start(ctx, s, build)
 		if !keysExhausted(err) || wait > maxKeyWait {
 			return p, err
 		}
