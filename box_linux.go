@@ -157,6 +157,12 @@ func (b *box) build(ctx context.Context) error {
 	}
 	defer done()
 	spec.Root = root
+	if _, host := root.(world.HostRoot); host && b.opts.Network.Mode != netns.Host {
+		// (The kernel mounts no /sys without a network namespace.)
+		if spec.Base, err = b.store.base.get(ctx); err != nil {
+			return err
+		}
+	}
 	if b.world, err = world.Build(ctx, spec); err == nil {
 		b.user.ns = nil // the world's
 	}
@@ -246,7 +252,7 @@ func resolvFile(mode netns.Mode) []byte {
 			return b
 		}
 	}
-	return []byte("# no network, no name servers\n")
+	return []byte(world.NoNameServers)
 }
 
 func (b *box) dial(ctx context.Context, network, addr string) (net.Conn, error) {

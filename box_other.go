@@ -64,3 +64,7 @@ type userPool struct{}
 func newUserPool() *userPool { return &userPool{} }
 
 func (*userPool) close() {}
+
+type hostBase struct{}
+
+func (*hostBase) close() error { return nil }

@@ -162,6 +162,10 @@ func hostRootMounts(t *testing.T) []mount {
 		{"/home", "tmpfs", "/", "rw,nosuid,nodev"},
 		{"/run", "tmpfs", "/", "rw,nosuid,nodev"},
 		{"/tmp", "tmpfs", "/", "rw,nosuid,nodev"},
+		{"/etc/hosts", "tmpfs", "/.own//deleted", "ro,nosuid,nodev,noexec"},
+	}
+	if os.Geteuid() == 0 { // below it is the one of what all sandboxes begin with
+		all = append(all, mount{"/sys", "sysfs", "/", "ro,nosuid,nodev,noexec"})
 	}
 	for _, name := range []string{"/usr", "/bin", "/sbin", "/lib*", "/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs",
 		"/etc/pki/ca-trust/extracted", "/etc/ca-certificates/extracted", "/etc/java-*"} {

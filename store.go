@@ -23,6 +23,7 @@ type Store struct {
 	state  *store.Store
 	images *image.Store
 	users  *userPool
+	base   hostBase
 
 	groupsMu   sync.Mutex
 	groups     *cgroup.Tree // nil where this user can have none
@@ -175,7 +176,7 @@ func (s *Store) Close() error {
 		errs = append(errs, tree.Close(ctx))
 	}
 	s.users.close()
-	errs = append(errs, s.state.Close())
+	errs = append(errs, s.base.close(), s.state.Close())
 	return errors.Join(errs...)
 }
 

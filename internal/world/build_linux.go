@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"sync"
 
@@ -21,6 +22,8 @@ type Spec struct {
 	Resolv     []byte // the content of /etc/resolv.conf
 	Root       Root
 	ReadOnly   bool
+	// Base is what a HostRoot can begin with; nil: it is made of nothing.
+	Base *Base
 }
 
 // Root makes the root mount of a World.
@@ -31,9 +34,11 @@ type Root interface {
 	// mount adds the calls that make the root mount, detached.
 	mount(m *mounter, inputs []spawn.Ref) spawn.Ref
 	// fill adds the calls that make its content, once the root is attached.
-	fill(m *mounter, inputs []spawn.Ref, s *Spec)
+	fill(m *mounter, inputs []spawn.Ref)
 	// finish adds the calls that remain when the root is "/".
 	finish(m *mounter, s *Spec)
+	// private adds the calls that make what is the World's alone, in "/".
+	private(m *mounter, s *Spec)
 }
 
 // A World is a set of namespaces that commands are started in, held by
@@ -66,12 +71,12 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	dev, err := s.newDev()
-	if err != nil {
-		return nil, err
-	}
-	if dev != nil {
-		defer dev.Close()
+	var dev *os.File
+	if s.Base == nil {
+		if dev, err = newDev(s.Map.UIDs[0].Outside); err != nil {
+			return nil, err
+		}
+		defer closeFiles([]*os.File{dev})
 	}
 	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) { s.build(p, inputs, dev) })
 	if err != nil {
@@ -87,14 +92,6 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 		w.files = append(w.files, s.Namespaces.Net)
 	}
 	return w, nil
-}
-
-// newDev makes the /dev of the World outside, nil where the caller may not.
-func (s *Spec) newDev() (*os.File, error) {
-	if os.Geteuid() != 0 || !hasCap(unix.CAP_SYS_ADMIN) || !hasCap(unix.CAP_MKNOD) {
-		return nil, nil
-	}
-	return newDev(s.Map.UIDs[0].Outside)
 }
 
 func dup(f *os.File) (*os.File, error) {
@@ -117,27 +114,17 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 	user, net := p.Input(int(s.Namespaces.User.Fd())), optional(p, s.Namespaces.Net)
 	inputs := inputs(p, files)
 	dev := optional(p, devFile)
-	s.namespaces(p, user, net)
-	m := &mounter{Program: p}
-	proc := deadProc(m)
-	// Through the /proc of the caller: the World's shows no process.
 	self := selfHandle(p)
-	held := []spawn.Ref{openNS(p, "mnt"), openNS(p, "uts"), openNS(p, "ipc")}
-
-	m.root = s.Root.mount(m, inputs)
-	// The new root goes over the old one; pivot_root then turns them round
-	// and the old one, with everything below it, is let go (pivot_root(2)).
-	p.Do("move_mount", "/", unix.SYS_MOVE_MOUNT, m.root, "", at, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
-	s.Root.fill(m, inputs, s)
-	s.device(m, dev)
-	m.mkdir("/proc", 0o555)
-	m.attach(proc, "/proc")
-	s.sysfs(m)
-	p.Do("fchdir", "/", unix.SYS_FCHDIR, m.root)
-	p.Do("pivot_root", "/", unix.SYS_PIVOT_ROOT, ".", ".")
-	p.Do("umount", "the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
-	p.Do("chdir", "/", unix.SYS_CHDIR, "/")
-	s.Root.finish(m, s)
+	m := &mounter{Program: p}
+	if s.Base != nil {
+		s.Base.enter(p)
+	}
+	s.namespaces(p, user, net)
+	held := []spawn.Ref{ownNS(p, self, "mnt"), ownNS(p, self, "uts"), ownNS(p, self, "ipc")}
+	if s.Base == nil {
+		s.tree(m, inputs, dev)
+	}
+	s.private(m)
 	held = append(held, p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
 	p.Send(append(held, copyMountNS(p, self, 1)...)...)
 }
@@ -151,15 +138,53 @@ func (s *Spec) namespaces(p *spawn.Program, user, net spawn.Ref) {
 	// belongs to whoever makes that.
 	p.SetIDs(s.rootIDs())
 	p.Do("unshare", "namespaces", unix.SYS_UNSHARE, unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC)
-	p.Do("umask", "", unix.SYS_UMASK, 0)
-	// Nothing that is mounted outside later may appear inside, nor the other
-	// way round (mount_namespaces(7)).
-	p.Do("mount private", "/", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 	p.Do("sethostname", s.Hostname, unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
 	// A user namespace of its own would give a command all capabilities again,
 	// over kernel code that need not be reachable (user_namespaces(7)).
 	fd := p.Try("open", "user.max_user_namespaces", unix.SYS_OPENAT, at, "/proc/sys/user/max_user_namespaces", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	p.Try("write", "user.max_user_namespaces", unix.SYS_WRITE, fd, "0", 1)
+}
+
+// tree adds the calls that make the mounts which several Worlds could share.
+func (s *Spec) tree(m *mounter, inputs []spawn.Ref, dev spawn.Ref) {
+	p := m.Program
+	p.Do("umask", "", unix.SYS_UMASK, 0)
+	// Nothing that is mounted outside later may appear inside, nor the other
+	// way round (mount_namespaces(7)).
+	p.Do("mount private", "/", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	proc := deadProc(m)
+	m.root = s.Root.mount(m, inputs)
+	// The new root goes over the old one; pivot_root then turns them round
+	// and the old one, with everything below it, is let go (pivot_root(2)).
+	p.Do("move_mount", "/", unix.SYS_MOVE_MOUNT, m.root, "", at, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	s.Root.fill(m, inputs)
+	device(m, dev)
+	m.mkdir("/proc", 0o555)
+	m.attach(proc, "/proc")
+	s.sysfs(m)
+	p.Do("fchdir", "/", unix.SYS_FCHDIR, m.root)
+	p.Do("pivot_root", "/", unix.SYS_PIVOT_ROOT, ".", ".")
+	p.Do("umount", "the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	p.Do("chdir", "/", unix.SYS_CHDIR, "/")
+	s.Root.finish(m, s)
+	m.protectOnly("/dev", readOnly|noSuid|noExec)
+}
+
+// private adds the calls that make the mounts which are one World's alone. Where
+// they go are mounts of ours or directories that we made: no path leads elsewhere.
+func (s *Spec) private(m *mounter) {
+	m.Do("umask", "", unix.SYS_UMASK, 0)
+	options := "ptmxmode=0666,mode=0620"
+	if Maps(s.Map.GIDs, ttyGroup) {
+		options += fmt.Sprintf(",gid=%d", ttyGroup)
+	}
+	m.newFS("devpts", "/dev/pts", unix.MS_NOSUID|unix.MS_NOEXEC, options)
+	m.newFS("tmpfs", "/dev/shm", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=1777")
+	m.newFS("mqueue", "/dev/mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	if s.Base != nil && s.Namespaces.Net != nil {
+		m.newFS("sysfs", "/sys", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	}
+	s.Root.private(m, s)
 }
 
 // rootIDs are what the World is built as: root of its user namespace, or the
@@ -189,7 +214,7 @@ func deadProc(m *mounter) spawn.Ref {
 // kernel refuses it without a network namespace of one's own: /sys is empty then.
 func (s *Spec) sysfs(m *mounter) {
 	m.mkdir("/sys", 0o555)
-	if s.Namespaces.Net == nil {
+	if s.Namespaces != nil && s.Namespaces.Net == nil {
 		return
 	}
 	m.attach(m.fs("sysfs", readOnly|noSuid|noDev|noExec), "/sys")

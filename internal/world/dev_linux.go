@@ -28,9 +28,13 @@ const maskDir = "/dev/.empty"
 // ttyGroup is the group that owns terminals in the file systems of the LSB.
 const ttyGroup = 5
 
-// newDev makes a /dev with nodes of its own, which takes root: one mount for each
-// command to copy in place of one for each node. owner is root of the sandbox.
+// newDev makes a /dev with nodes of its own, nil where the embedder may not: one
+// mount for each command to copy in place of one for each node. owner is root of
+// the sandbox.
 func newDev(owner int) (_ *os.File, err error) {
+	if !privileged() || !hasCap(unix.CAP_MKNOD) {
+		return nil, nil
+	}
 	f, err := newTmpfs("mode", "0755", "size", "64k")
 	if err != nil {
 		return nil, err
@@ -100,23 +104,16 @@ func newTmpfs(options ...string) (*os.File, error) {
 
 // device mounts the minimal /dev: dev, or where there is none, as for a user,
 // who may make no nodes, one of links to the host's.
-func (s *Spec) device(m *mounter, dev spawn.Ref) {
+func device(m *mounter, dev spawn.Ref) {
 	m.mkdir("/dev", 0o755)
 	if dev == spawn.NoRef {
-		s.bindDevices(m)
+		bindDevices(m)
 	} else {
 		m.attach(dev, "/dev")
 	}
-	options := []string{"ptmxmode", "0666", "mode", "0620"}
-	if Maps(s.Map.GIDs, ttyGroup) {
-		options = append(options, "gid", fmt.Sprint(ttyGroup))
-	}
-	m.attach(m.fs("devpts", noSuid|noExec, options...), "/dev/pts")
-	m.attach(m.fs("tmpfs", noSuid|noDev|noExec, "mode", "1777"), "/dev/shm")
-	m.attach(m.fs("mqueue", noSuid|noDev|noExec), "/dev/mqueue")
 }
 
-func (s *Spec) bindDevices(m *mounter) {
+func bindDevices(m *mounter) {
 	m.attach(m.fs("tmpfs", noSuid|noExec, "mode", "0755", "size", "64k"), "/dev")
 	for name := range maps.Keys(deviceFiles) {
 		d := "/dev/" + name
@@ -129,10 +126,4 @@ func (s *Spec) bindDevices(m *mounter) {
 	for _, name := range deviceDirs {
 		m.mkdir("/dev/"+name, 0o755)
 	}
-}
-
-// mount makes a directory of the tree and mounts a new file system on it.
-func (m *mounter) mount(fstype, target string, attrs int, options ...string) {
-	m.mkdir(target, 0o755)
-	m.attach(m.fs(fstype, attrs, options...), target)
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
@@ -87,7 +89,7 @@ func (HostRoot) mount(m *mounter, _ []spawn.Ref) spawn.Ref {
 	return m.fs("tmpfs", noSuid|noDev, "mode", "0755")
 }
 
-func (HostRoot) fill(m *mounter, _ []spawn.Ref, s *Spec) {
+func (HostRoot) fill(m *mounter, _ []spawn.Ref) {
 	u := hostUserland()
 	m.mkdir("/etc", 0o755)
 	for _, dir := range u.dirs {
@@ -103,15 +105,13 @@ func (HostRoot) fill(m *mounter, _ []spawn.Ref, s *Spec) {
 	for name, data := range u.files {
 		m.file(name, data, 0o644)
 	}
-	m.file("/etc/hosts", s.Hosts, 0o644)
-	m.file("/etc/resolv.conf", s.Resolv, 0o644)
-	m.file("/etc/hostname", []byte(s.Hostname+"\n"), 0o644)
-	m.mount("tmpfs", "/tmp", noSuid|noDev, "mode", "1777")
-	m.mount("tmpfs", "/run", noSuid|noDev, "mode", "0755")
-	m.mount("tmpfs", "/home", noSuid|noDev, "mode", "0755")
-	m.mkdir("/home/root", 0o700)
+	m.symlink("/proc/sys/kernel/hostname", "/etc/hostname")
+	m.file("/etc/hosts", nil, 0o644)
+	m.file("/etc/resolv.conf", []byte(NoNameServers), 0o644)
+	for _, dir := range []string{"/tmp", "/run", "/home", "/var"} {
+		m.mkdir(dir, 0o755)
+	}
 	m.symlink("home/root", "/root")
-	m.mkdir("/var", 0o755)
 	m.symlink("../tmp", "/var/tmp")
 	m.symlink("../run", "/var/run")
 }
@@ -122,5 +122,20 @@ func (HostRoot) finish(m *mounter, s *Spec) {
 	}
 	// Last: the root itself, alone. Its file system stays writable to nobody.
 	m.protectOnly("/", readOnly|noSuid|noDev)
-	m.protectOnly("/dev", readOnly|noSuid|noExec)
 }
+
+// private mounts the writable places, and the files that tell the World's name.
+func (HostRoot) private(m *mounter, s *Spec) {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
+	m.newFS("tmpfs", "/tmp", flags, "mode=1777")
+	m.newFS("tmpfs", "/run", flags, "mode=0755")
+	m.newFS("tmpfs", "/home", flags, "mode=0755")
+	m.Do("mkdir", "/home/root", unix.SYS_MKDIRAT, at, "/home/root", 0o700)
+	m.ownFile("/etc/hosts", s.Hosts)
+	if string(s.Resolv) != NoNameServers {
+		m.ownFile("/etc/resolv.conf", s.Resolv)
+	}
+}
+
+// NoNameServers is the /etc/resolv.conf of a World without a network.
+const NoNameServers = "# no network, no name servers\n"

@@ -36,6 +36,25 @@ func (m *mounter) fs(fstype string, attrs int, options ...string) spawn.Ref {
 	return m.Do("mount", fstype, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, attrs)
 }
 
+// newFS mounts a new file system on a directory below "/". mount(2) takes half of
+// what fsopen, fsmount and move_mount do.
+func (m *mounter) newFS(fstype, target string, flags int, options string) {
+	m.Do("mount "+fstype, target, unix.SYS_MOUNT, fstype, target, fstype, flags, options)
+}
+
+// ownFile puts a read-only file with the given content over an empty one below
+// "/". It lies in /run, where its name does not stay.
+func (m *mounter) ownFile(target string, data []byte) {
+	const name = "/run/.own"
+	fd := m.Do("create", target, unix.SYS_OPENAT, at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o444)
+	m.Do("write", target, unix.SYS_WRITE, fd, m.Bytes(data), len(data))
+	m.Do("close", target, unix.SYS_CLOSE, fd)
+	m.Do("mount", target, unix.SYS_MOUNT, name, target, 0, unix.MS_BIND, 0)
+	m.Do("mount read-only", target, unix.SYS_MOUNT, 0, target, 0,
+		unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	m.Do("unlink", name, unix.SYS_UNLINKAT, at, name, 0)
+}
+
 // bind makes a detached copy of what lies at a path of the caller's.
 func (m *mounter) bind(source string) spawn.Ref {
 	return m.Do("open_tree", source, unix.SYS_OPEN_TREE, at, source, cloneTree)

@@ -106,7 +106,7 @@ func own(name string, owner int, mode os.FileMode) error {
 }
 
 // fill makes what images may leave out and programs expect, if it can be made.
-func (UnionRoot) fill(m *mounter, _ []spawn.Ref, _ *Spec) {
+func (UnionRoot) fill(m *mounter, _ []spawn.Ref) {
 	m.mkdir("/tmp", 0o1777)
 	m.mkdir("/run", 0o755)
 }
@@ -115,5 +115,7 @@ func (UnionRoot) finish(m *mounter, s *Spec) {
 	if s.ReadOnly {
 		m.protectOnly("/", readOnly|noSuid|noDev)
 	}
-	m.protectOnly("/dev", readOnly|noSuid|noExec)
 }
+
+// private has nothing to do: the upper layer is the World's own.
+func (UnionRoot) private(*mounter, *Spec) {}

@@ -187,23 +187,7 @@ func (w *World) copies(ctx context.Context, n int) ([]int, error) {
 func copyMountNS(p *spawn.Program, self spawn.Ref, n int) (copies []spawn.Ref) {
 	for range n {
 		p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
-		copies = append(copies, ownMountNS(p, self))
+		copies = append(copies, ownNS(p, self, "mnt"))
 	}
 	return copies
-}
-
-// selfHandle opens what ownMountNS needs: the World's /proc shows no process.
-func selfHandle(p *spawn.Program) spawn.Ref {
-	if features.pidfdNamespace.supported() {
-		return p.Do("pidfd_open", "", unix.SYS_PIDFD_OPEN, p.Do("getpid", "", unix.SYS_GETPID), 0)
-	}
-	return p.Do("open", "/proc/self/ns", unix.SYS_OPENAT, at, "/proc/self/ns", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-}
-
-// ownMountNS opens the mount namespace that the child is in.
-func ownMountNS(p *spawn.Program, self spawn.Ref) spawn.Ref {
-	if features.pidfdNamespace.supported() {
-		return p.Do("ioctl PIDFD_GET_MNT_NAMESPACE", "", unix.SYS_IOCTL, self, unix.PIDFD_GET_MNT_NAMESPACE, 0)
-	}
-	return p.Do("open", "/proc/self/ns/mnt", unix.SYS_OPENAT, self, "mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
