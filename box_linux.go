@@ -115,7 +115,7 @@ func (b *box) record() error {
 // limit makes the cgroup of the sandbox, where its Options bound the sum.
 func (b *box) limit() (err error) {
 	l := cgroupLimits(b.opts.Limits)
-	if l == (cgroup.Limits{}) {
+	if l.IsZero() {
 		return nil
 	}
 	if err := b.useGroups(); err != nil {

@@ -3,6 +3,7 @@ module github.com/seed-5a9fb6e0/sandbox
 go 1.26.0
 
 require (
+	github.com/cilium/ebpf v0.22.0
 	github.com/google/go-containerregistry v0.22.1
 	github.com/klauspost/compress v1.20.3
 	github.com/stretchr/testify v1.12.1

@@ -19,6 +19,7 @@ var thirdParty = map[string]string{
 	"golang.org/x/sys":                       "system calls that syscall lacks: the new mount API, openat2, clone3",
 	"golang.org/x/sync":                      "parallel downloads that end together (errgroup), single-flight",
 	"golang.org/x/term":                      "whether a progress bar has a terminal to be drawn on",
+	"github.com/cilium/ebpf":                 "the device filter of cgroup v2: assembling, loading, attaching (without cgo or a compiler)",
 	"github.com/google/go-containerregistry": "the registry protocol, image formats and docker's credentials",
 	"github.com/klauspost/compress":          "gzip faster than the standard library's, and zstd",
 }

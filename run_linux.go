@@ -277,7 +277,7 @@ func (p *process) join(ctx context.Context, w *world.Command) (err error) {
 	case p.box.group != nil:
 		p.before, _ = p.box.group.Events() // unknown is 0
 		p.leaf, err = p.box.group.Leaf(ctx, l)
-	case l != cgroup.Limits{}:
+	case !l.IsZero():
 		if err = p.box.useGroups(); err == nil {
 			p.leaf, err = p.box.store.tree().Leaf(ctx, l)
 		}

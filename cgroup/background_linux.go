@@ -229,7 +229,10 @@ func (g *Group) tryRemove() bool {
 		g.forget()
 		return true
 	}
-	_, _ = noForks(ps)
-	_, _ = killOnce(ps)
+	k := killer{ps, true}
+	if _, err := k.count(); err == nil {
+		_, _ = k.noForks()
+		_, _ = k.once()
+	}
 	return false
 }

@@ -5,6 +5,7 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"iter"
 )
 
 var errLinux = &UnsupportedError{What: "v1 and v2", Err: errors.New("not a Linux kernel"), Remedy: "run on Linux"}
@@ -68,6 +69,23 @@ func (*Group) Usage() (Usage, error) { return Usage{}, errLinux }
 
 // Events returns errors.ErrUnsupported.
 func (*Group) Events() (Events, error) { return Events{}, errLinux }
+
+// MemoryStat returns errors.ErrUnsupported.
+func (*Group) MemoryStat() (MemoryStat, error) { return MemoryStat{}, errLinux }
+
+// Pressure returns errors.ErrUnsupported.
+func (*Group) Pressure() (Pressure, error) { return Pressure{}, errLinux }
+
+// Watch yields errors.ErrUnsupported.
+func (*Group) Watch(context.Context) iter.Seq2[Events, error] {
+	return func(yield func(Events, error) bool) { yield(Events{}, errLinux) }
+}
+
+// Freeze returns errors.ErrUnsupported.
+func (*Group) Freeze(context.Context) error { return errLinux }
+
+// Thaw returns errors.ErrUnsupported.
+func (*Group) Thaw(context.Context) error { return errLinux }
 
 // Kill returns errors.ErrUnsupported.
 func (*Group) Kill(context.Context) error { return errLinux }

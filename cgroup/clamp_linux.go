@@ -9,14 +9,20 @@ import (
 func (g *Group) effective(l Limits) (Limits, error) {
 	for p := g.parent; p != nil; p = p.parent {
 		above := p.Limits()
-		if above.CPUs > 0 && l.CPUs > above.CPUs {
-			l.CPUs = above.CPUs
+		if above.CPUs > 0 && l.CPUs > 0 {
+			l.CPUs = min(l.CPUs, above.granted())
+		}
+		if h := g.in(Devices); h != nil && !h.v2 { // On v2 each group has its say.
+			l.Devices = tighterDevices(l.Devices, above.Devices)
 		}
 	}
-	if g.own&CPUSet == 0 {
-		return l, nil
+	if l.quota() < minQuota {
+		l.CPUs = 0 // Less than the period can say: the limit above holds.
 	}
 	var err error
+	if l.IO, err = resolveIO(l.IO); err != nil || g.own&CPUSet == 0 {
+		return l, err
+	}
 	l.CPUSet, err = g.cpus(l.CPUSet)
 	return l, err
 }

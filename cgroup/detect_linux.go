@@ -70,7 +70,7 @@ func detect(parent string) (*machine, error) {
 // rank orders by the last of the controllers that a v1 hierarchy has.
 func rank(h *hierarchy) uint32 {
 	var r uint32
-	for i, n := range v1Names {
+	for i, n := range controllerNames {
 		if h.ctl&n.c != 0 {
 			r = 1 << i
 		}
@@ -139,7 +139,7 @@ func (h *hierarchy) place(parent string, v1 Controllers) error {
 	if err != nil {
 		return err
 	}
-	h.ctl = (parseControllers(names, func(r rune) bool { return r == ' ' }) | CPUAcct | Freezer | Unified) &^ v1
+	h.ctl = (parseControllers(names, func(r rune) bool { return r == ' ' }) | core) &^ v1
 	return nil
 }
 
@@ -177,7 +177,7 @@ func (m *machine) available() Controllers {
 // check returns an error for each controller that is asked for and not there.
 func (m *machine) check(need Controllers) error {
 	var errs []error
-	for _, n := range v1Names {
+	for _, n := range controllerNames {
 		if need&n.c&^m.available() != 0 {
 			errs = append(errs, &UnsupportedError{What: n.name + " controller", Remedy: m.remedy(n.name), Err: m.missing()})
 		}
@@ -187,17 +187,22 @@ func (m *machine) check(need Controllers) error {
 
 func (m *machine) missing() error {
 	if m.mode == ModeV2 {
-		return errors.New("not delegated")
+		return errors.New("not delegated, or not in the kernel")
 	}
 	return errors.New("not mounted")
 }
 
 func (m *machine) remedy(name string) string {
 	switch {
+	case m.mode == "":
+		return "mount cgroup2, for example at /sys/fs/cgroup"
 	case name == "unified":
 		return "mount cgroup2, for example at /sys/fs/cgroup/unified"
 	case m.mode == ModeV2:
 		return "write +" + name + " to cgroup.subtree_control above the parent directory, for systemd: Delegate=" + name
+	}
+	if name == "io" {
+		name = blkio
 	}
 	return "mount -t cgroup -o " + name + " cgroup /sys/fs/cgroup/" + name + ", and boot without cgroup_disable=" + name
 }

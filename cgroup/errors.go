@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 )
 
 // UnsupportedError says that something that was asked for can't be had here, and what would help. errors.Is finds
@@ -48,3 +49,19 @@ func (e *FieldError) Error() string {
 
 // Unwrap returns fs.ErrInvalid.
 func (e *FieldError) Unwrap() error { return fs.ErrInvalid }
+
+// InUseError says that an Update would have set a limit below what is in use and can't be reclaimed: nothing was changed
+// and nobody was killed. errors.Is finds EBUSY.
+type InUseError struct {
+	Field string // the Go name: "Memory"; "Swap" for Memory and Swap together on v1
+	Value int64  // what the limit would have been, in bytes
+	Use   int64  // what is in use after reclaim, in bytes
+}
+
+// Error implements error.
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("%s: %d: %d bytes are in use (end processes first, or choose more)", e.Field, e.Value, e.Use)
+}
+
+// Unwrap returns EBUSY.
+func (e *InUseError) Unwrap() error { return syscall.EBUSY }

@@ -34,6 +34,7 @@ type Group struct {
 	held     bool // processes were let in
 	closed   bool
 	ready    *Join // opened ahead
+	waiters  map[*waiter]struct{}
 }
 
 // New makes a group below g, with l for all that it will hold. Errors: fs.ErrInvalid (*FieldError), fs.ErrExist,
@@ -65,8 +66,11 @@ func (g *Group) make(name string, l Limits, leaf bool) (*Group, error) {
 	if g.parent == nil {
 		rel = g.rel + name
 	}
-	c := &Group{tree: t, parent: g, name: name, rel: rel, own: t.m.needs(t.opts.Controllers | l.needs()),
-		leaf: leaf, limits: l, children: map[string]*Group{}}
+	own, err := g.controllers(l)
+	if err != nil {
+		return nil, err
+	}
+	c := &Group{tree: t, parent: g, name: name, rel: rel, own: own, leaf: leaf, limits: l.clone(), children: map[string]*Group{}}
 	c.pool.parent = c
 	if c.own == 0 {
 		return nil, &UnsupportedError{What: "group", Err: errors.New("no cgroup is mounted"), Remedy: t.m.remedy("unified")}
@@ -75,8 +79,7 @@ func (g *Group) make(name string, l Limits, leaf bool) (*Group, error) {
 		return nil, err
 	}
 	k := &making{t: t}
-	err := c.build(k)
-	if err != nil {
+	if err := c.build(k); err != nil {
 		k.undo()
 		g.disown(c)
 		return nil, err
@@ -84,12 +87,29 @@ func (g *Group) make(name string, l Limits, leaf bool) (*Group, error) {
 	return c, nil
 }
 
+// controllers are those of a group below g with l.
+func (g *Group) controllers(l Limits) (Controllers, error) {
+	need, asked := l.needs(), g.tree.opts.Controllers
+	if (need|asked)&IO != 0 && g.ioAbove() {
+		if need&IO != 0 {
+			return 0, ioNested(g.rel)
+		}
+		asked &^= IO
+	}
+	return g.tree.m.needs(asked | need), nil
+}
+
 // needs adds to the empty set something that makes a directory: without one processes could not be found again. First
-// comes pids, by which Kill stops a fork bomb.
+// comes pids, by which Kill stops a fork bomb. On v2 the core's come with any other.
 func (m *machine) needs(c Controllers) Controllers {
-	for _, other := range []Controllers{PIDs, Freezer, CPUAcct, Memory, CPU, CPUSet, Unified} {
+	for _, other := range []Controllers{PIDs, Freezer, CPUAcct, Memory, CPU, CPUSet, IO, HugeTLB, Devices, Unified} {
 		if c == 0 {
 			c = other & m.available()
+		}
+	}
+	for _, h := range m.hier {
+		if h.v2 && h.ctl&c != 0 {
+			c |= h.ctl & core
 		}
 	}
 	return c
@@ -114,7 +134,7 @@ func (g *Group) build(k *making) error {
 		if err := k.ensure(g, h); err != nil {
 			return err
 		}
-		if err := g.write(h, changes(g.settings(h, Limits{}), g.settings(h, applied))); err != nil {
+		if err := g.apply(h, g.born(h), applied); err != nil {
 			return err
 		}
 	}
@@ -122,7 +142,28 @@ func (g *Group) build(k *making) error {
 	return nil
 }
 
-func (g *Group) settings(h *hierarchy, l Limits) []setting { return g.tree.m.settings(h, g.own, l) }
+// born is what a new directory holds: no limits, but for v1's list of devices, which it has from the one above.
+func (g *Group) born(h *hierarchy) Limits {
+	var l Limits
+	for p := g.parent; p != nil && !h.v2 && l.Devices == nil; p = p.parent {
+		if p.own&Devices != 0 {
+			l.Devices = p.state().Devices
+		}
+	}
+	return l
+}
+
+// apply writes what differs.
+func (g *Group) apply(h *hierarchy, from, to Limits) error {
+	m := g.tree.m
+	if err := g.write(h, changes(m.settings(h, g.own, from), m.settings(h, g.own, to))); err != nil {
+		return err
+	}
+	if err := g.writeIOWeight(h, from, to); err != nil {
+		return err
+	}
+	return g.writeDevices(h, from, to)
+}
 
 func (g *Group) write(h *hierarchy, s []setting) error {
 	for _, w := range s {
@@ -132,6 +173,9 @@ func (g *Group) write(h *hierarchy, s []setting) error {
 				continue // A kernel without swap (CONFIG_SWAP): none can be used.
 			}
 			return &UnsupportedError{What: "swap limit", Remedy: "boot with swapaccount=1", Err: err}
+		}
+		if errors.Is(err, unix.EBUSY) {
+			err = g.inUse(h, w, err)
 		}
 		if err != nil {
 			return denied(h, err)
@@ -232,6 +276,9 @@ func (g *Group) places() []place {
 func (g *Group) shut() {
 	g.mu.Lock()
 	g.closed = true
+	for w := range g.waiters {
+		w.cancel(errClosed("wait", g.rel))
+	}
 	g.mu.Unlock()
 	for _, c := range g.below() {
 		c.shut()
@@ -266,7 +313,7 @@ func (g *Group) forget() {
 // Kill ends every process in g and below it by SIGKILL, new ones included, and returns when none is left; frozen ones
 // are thawed. It ends early with ctx. Limits are as before after it. A process that sleeps in the kernel
 // uninterruptibly, or on v1 lives in a PID namespace that isn't below ours, can keep it waiting.
-func (g *Group) Kill(ctx context.Context) error { return killAll(ctx, g.places()) }
+func (g *Group) Kill(ctx context.Context) error { return killer{ps: g.places()}.all(ctx) }
 
 // Remove waits until no process is left in g and below it, and removes them. It ends early with ctx, and g can't be
 // used any more then either but for Kill and Remove. Of a group that is removed already it returns nil.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,10 +45,14 @@ func TestJoin(t *testing.T) {
 	require.NoError(t, err)
 	p := sleeper(t, run).Process.Pid
 	at := "/sandbox." + name
-	require.Equal(t, at+".box/run", cgroupOf(p, "pids"))
-	require.Equal(t, at+".box/run", cgroupOf(p, "cpu"))
-	require.Equal(t, at+".box", cgroupOf(p, "memory"))
-	require.Equal(t, cgroupOf(os.Getpid(), "freezer"), cgroupOf(p, "freezer"))
+	require.Equal(t, at+".box/run", cgroupOf(t, p, PIDs))
+	require.Equal(t, at+".box/run", cgroupOf(t, p, CPU))
+	memory, others := at+".box", cgroupOf(t, os.Getpid(), Freezer)
+	if tree.Mode() == ModeV2 { // one directory has them all
+		memory, others = at+".box/run", at+".box/run"
+	}
+	require.Equal(t, memory, cgroupOf(t, p, Memory))
+	require.Equal(t, others, cgroupOf(t, p, Freezer))
 }
 
 func TestAdd(t *testing.T) {
@@ -56,8 +61,8 @@ func TestAdd(t *testing.T) {
 	require.NoError(t, err)
 	c := run(t, helper(t, "spin", "20s"))
 	require.NoError(t, g.Add(c.Process.Pid))
-	for _, ctl := range []string{"memory", "pids", "cpuacct", ""} {
-		require.Contains(t, cgroupOf(c.Process.Pid, ctl), g.rel, "controller %q", ctl)
+	for _, ctl := range []Controllers{Memory, PIDs, CPUAcct, Unified} {
+		require.Contains(t, cgroupOf(t, c.Process.Pid, ctl), g.rel, "%v", ctl)
 	}
 	eventually(t, func() bool {
 		u, err := g.Usage()
@@ -160,9 +165,14 @@ func belt(t testing.TB, most string) (parent string, enter []string) {
 		dir := h.mount + "/" + parent
 		require.NoError(t, os.Mkdir(dir, 0o755))
 		t.Cleanup(func() {
-			require.NoError(t, killAll(limit(t), []place{{dir, h}}))
+			require.NoError(t, killer{[]place{{dir, h}}, true}.all(limit(t)))
 			require.NoError(t, os.Remove(dir))
 		})
+		if h.v2 { // Groups in it are bounded by it anyway, and beside groups no process may be in it.
+			_ = os.WriteFile(h.mount+"/cgroup.subtree_control", []byte("+pids"), 0)
+			require.NoError(t, os.WriteFile(dir+"/pids.max", []byte(most), 0))
+			return parent, []string{"-c", `exec "$@"`, dir}
+		}
 		require.NoError(t, os.WriteFile(dir+"/pids.max", []byte(most), 0))
 		return parent, []string{"-c", `echo $$ > "$0/cgroup.procs" && exec "$@"`, dir}
 	}
@@ -211,9 +221,29 @@ func TestKillFrozen(t *testing.T) {
 	g, err := tree.New("g", Limits{})
 	require.NoError(t, err)
 	c := sleeper(t, g)
-	require.NoError(t, writeFile(g.dir(g.in(Freezer))+"/freezer.state", "FROZEN"))
+	require.NoError(t, g.Freeze(limit(t)))
 	require.NoError(t, g.Kill(limit(t)))
 	require.True(t, killed(c))
+	sleeper(t, g) // it runs: the next one isn't frozen
+}
+
+// A group can be used on after Kill, by all ways in.
+func TestKillAgain(t *testing.T) {
+	for _, own := range []Controllers{PIDs, Unified, Freezer} {
+		tree := openTree(t, Options{Controllers: own})
+		box, err := tree.New("box", Limits{})
+		require.NoError(t, err)
+		g, err := box.New("run", Limits{})
+		require.NoError(t, err)
+		for _, k := range []*Group{g, box, g} {
+			c := sleeper(t, g)
+			moved := run(t, exec.Command("sleep", "1000"))
+			require.NoError(t, g.Add(moved.Process.Pid))
+			require.NoError(t, k.Kill(limit(t)))
+			require.True(t, killed(c) && killed(moved), "%v", own)
+		}
+		require.NoError(t, inside(t, g, "true").Run(), "%v", own)
+	}
 }
 
 func TestCPUs(t *testing.T) {
@@ -264,21 +294,29 @@ func TestUpdate(t *testing.T) {
 	require.NoError(t, err)
 	g, err := box.New("g", Limits{Memory: 64 << 20, CPUs: 4})
 	require.NoError(t, err)
-	files := func() string {
-		return value(t, g, Memory, "memory.limit_in_bytes") + " " + value(t, g, Memory, "memory.memsw.limit_in_bytes") + " " +
-			value(t, g, PIDs, "pids.max") + " " + value(t, g, CPU, "cpu.cfs_quota_us")
+	// The limit of memory with swap on v1, that of swap alone on v2.
+	swap := func(v1, v2 string) string {
+		if g.in(Memory).v2 {
+			return v2
+		}
+		return v1
 	}
-	require.Equal(t, "67108864 71303168 max 100000", files(), "no looser than above")
+	files := func() string {
+		file := swap("memory.memsw.limit_in_bytes", "memory.swap.max")
+		return strings.Join([]string{memoryLimit(t, g), value(t, g, Memory, file), value(t, g, PIDs, "pids.max"), cpuQuota(t, g)}, " ")
+	}
+	first := "67108864 " + swap("71303168", "0") + " max 100000 100000"
+	require.Equal(t, first, files(), "no looser than above")
 	for _, c := range []struct {
 		name string
 		l    Limits
 		want string
 	}{
-		{"up", Limits{Memory: 128 << 20, PIDs: 7, CPUs: 0.5}, "134217728 138412032 7 50000"},
-		{"down with swap", Limits{Memory: 32 << 20, Swap: 1 << 20, PIDs: 8}, "33554432 34603008 8 -1"},
-		{"free swap", Limits{Memory: 32 << 20, Swap: Unlimited}, "33554432 9223372036854771712 max -1"},
-		{"none", Limits{}, "9223372036854771712 9223372036854771712 max -1"},
-		{"back", Limits{Memory: 64 << 20, CPUs: 4}, "67108864 71303168 max 100000"},
+		{"up", Limits{Memory: 128 << 20, PIDs: 7, CPUs: 0.5}, "134217728 " + swap("138412032", "0") + " 7 50000 100000"},
+		{"down with swap", Limits{Memory: 32 << 20, Swap: 1 << 20, PIDs: 8}, "33554432 " + swap("34603008", "1048576") + " 8 "},
+		{"free swap", Limits{Memory: 32 << 20, Swap: Unlimited}, "33554432 " + swap("9223372036854771712", "max") + " max "},
+		{"none", Limits{}, " " + swap("9223372036854771712", "max") + " max "},
+		{"back", Limits{Memory: 64 << 20, CPUs: 4}, first},
 	} {
 		require.NoError(t, g.Update(c.l), c.name)
 		require.Equal(t, c.want, files(), c.name)
@@ -290,7 +328,7 @@ func TestUpdate(t *testing.T) {
 		if cpus == 0 {
 			want = 4
 		}
-		require.Equal(t, fmt.Sprint(quota(want)), value(t, g, CPU, "cpu.cfs_quota_us"))
+		require.Equal(t, fmt.Sprint(Limits{CPUs: want}.quota().Microseconds(), 100000), cpuQuota(t, g))
 	}
 	require.ErrorIs(t, g.Update(Limits{PIDs: -1}), fs.ErrInvalid)
 	var e *UnsupportedError
@@ -299,21 +337,53 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, Limits{Memory: 64 << 20, CPUs: 4}, g.Limits())
 }
 
+// Nobody is killed by a limit below what is in use, on v2 neither.
 func TestUpdateBelowUse(t *testing.T) {
 	tree := openTree(t, Options{Controllers: PIDs})
 	g, err := tree.New("g", Limits{Memory: 256 << 20})
 	require.NoError(t, err)
-	c := insideHelper(t, g, "hold", "60")
-	run(t, c)
-	eventually(t, func() bool { u, err := g.Usage(); return err == nil && u.Memory.Value > 60<<20 })
+	c := run(t, insideHelper(t, g, "hold", "60"))
+	eventually(t, func() bool { s, err := g.MemoryStat(); return err == nil && s.Anon.Value > 60<<20 })
 	err = g.Update(Limits{Memory: 8 << 20, PIDs: 3})
 	require.ErrorIs(t, err, syscall.EBUSY)
-	// Here the first of the writes works, and has to be taken back.
+	var e *InUseError
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, "Memory", e.Field)
+	require.Equal(t, int64(8<<20), e.Value)
+	require.Greater(t, e.Use, int64(60<<20))
+	require.Regexp(t, `^Memory: 8388608: 6\d{7} bytes are in use \(end processes first, or choose more\)$`, err.Error())
+	// On v1 the first of the writes works here, and has to be taken back.
 	require.ErrorIs(t, g.Update(Limits{Memory: 8 << 20, Swap: 1 << 30}), syscall.EBUSY)
 	require.Equal(t, Limits{Memory: 256 << 20}, g.Limits())
-	require.Equal(t, "268435456", value(t, g, Memory, "memory.limit_in_bytes"))
-	require.Equal(t, "272629760", value(t, g, Memory, "memory.memsw.limit_in_bytes"))
+	require.Equal(t, "268435456", memoryLimit(t, g))
+	if g.in(Memory).v2 {
+		require.Equal(t, "max", value(t, g, Memory, "memory.high"))
+	} else {
+		require.Equal(t, "272629760", value(t, g, Memory, "memory.memsw.limit_in_bytes"))
+	}
 	require.Equal(t, "max", value(t, g, PIDs, "pids.max"))
+	require.NoError(t, c.Process.Signal(syscall.Signal(0)))
+	require.NoError(t, g.Update(Limits{Memory: 100 << 20, PIDs: 3}))
+	require.Equal(t, "104857600", memoryLimit(t, g))
+}
+
+// What is only page cache makes way.
+func TestUpdateReclaims(t *testing.T) {
+	tree := openTree(t, Options{})
+	g, err := tree.New("g", Limits{Memory: 256 << 20})
+	require.NoError(t, err)
+	file := diskFile(t)
+	require.NoError(t, inside(t, g, "dd", "if=/dev/zero", "of="+file, "bs=1M", "count=24", "conv=fsync").Run())
+	s, err := g.MemoryStat()
+	require.NoError(t, err)
+	require.Greater(t, s.File.Value, int64(20<<20))
+	require.NoError(t, g.Update(Limits{Memory: 8 << 20}))
+	u, err := g.Usage()
+	require.NoError(t, err)
+	require.LessOrEqual(t, u.Memory.Value, int64(8<<20))
+	e, err := g.Events()
+	require.NoError(t, err)
+	require.Zero(t, e.OOMKills.Value)
 }
 
 func TestCPUSetGroups(t *testing.T) {

@@ -20,69 +20,112 @@ type place struct {
 // batch is how many processes are held by descriptors at once while they are killed.
 const batch = 256
 
-// killAll kills until nobody is left in ps and below. Where nobody is none can be born.
-func killAll(ctx context.Context, ps []place) error {
-	if pids, err := members(ps); err != nil || len(pids) == 0 {
+// A killer ends all processes in directories and below them. The last one of a directory uses cgroup.kill where that is
+// (v2, Linux 5.14), which kills all at once and whoever they fork meanwhile. While the directory is to be used on it
+// must not: from then on the kernel kills whoever is cloned into it (CLONE_INTO_CGROUP) by somebody outside, on 6.1, 6.12
+// and 6.18 alike, for it compares how often the one's cgroup and the other's have been killed.
+type killer struct {
+	ps   []place
+	last bool
+}
+
+// all kills until nobody is left. Where nobody is none can be born.
+func (k killer) all(ctx context.Context) error {
+	if n, err := k.count(); err != nil || n == 0 {
 		return err
 	}
-	restore, err := noForks(ps)
+	restore, err := k.noForks()
 	if err != nil {
-		return err
+		return errors.Join(err, restore())
 	}
-	defer restore()
 	for pause := (backoff{}); ; {
-		n, err := killOnce(ps)
-		if err != nil || n == 0 {
-			return err
+		n, err := k.once()
+		if err == nil && n > 0 {
+			err = pause.wait(ctx)
 		}
-		if err := pause.wait(ctx); err != nil {
-			return err
+		if err != nil || n == 0 {
+			return errors.Join(err, restore())
 		}
 	}
 }
 
-// noForks closes the groups to new processes where the pids controller is, so that a fork bomb can't outrun the kills.
-func noForks(ps []place) (restore func(), err error) {
-	restore = func() {}
-	for _, p := range ps {
+// count says how many there are to be killed, of whom the caller must not be one.
+func (k killer) count() (int, error) {
+	pids, err := members(k.ps)
+	if err == nil && slices.Contains(pids, os.Getpid()) {
+		err = pathError("kill", k.ps[0].dir, errOwn)
+	}
+	return len(pids), err
+}
+
+// noForks keeps new processes out, so that a fork bomb can't outrun the kills: by the pids controller, and by the freezer
+// of v2, where the frozen can be killed. restore thaws who was frozen before, too.
+func (k killer) noForks() (restore func() error, err error) {
+	var undo []func() error
+	restore = func() error {
+		var errs []error
+		for _, f := range undo {
+			errs = append(errs, ignoreGone(f()))
+		}
+		return errors.Join(errs...)
+	}
+	for _, p := range k.ps {
 		file := p.dir + "/pids.max"
-		if p.h.ctl&PIDs == 0 || !exists(file) {
+		if p.h.ctl&PIDs != 0 && exists(file) {
+			old, err := readFile(file)
+			if err == nil {
+				undo = append(undo, func() error { return writeFile(file, old) })
+				err = writeFile(file, "0")
+			}
+			if ignoreGone(err) != nil {
+				return restore, denied(p.h, err)
+			}
+		}
+		if !p.h.v2 || k.last && exists(p.dir+"/cgroup.kill") {
 			continue
 		}
-		old, err := readFile(file)
-		if err == nil {
-			err = writeFile(file, "0")
+		undo = append(undo, func() error { return thaw(p, "/cgroup.freeze", "0") })
+		if err := writeFile(p.dir+"/cgroup.freeze", "1"); ignoreGone(err) != nil {
+			return restore, denied(p.h, err)
 		}
-		if err != nil && !gone(err) {
-			return restore, err
-		}
-		restore = func() { _ = writeFile(file, old) }
 	}
 	return restore, nil
 }
 
-// killOnce signals everybody in ps and below, thaws the frozen, and says how many it found.
-func killOnce(ps []place) (int, error) {
-	pids, err := members(ps)
+// once signals everybody, thaws those whom v1 has frozen, and says how many it found.
+func (k killer) once() (int, error) {
+	pids, err := members(k.ps)
 	if err != nil || len(pids) == 0 {
 		return 0, err
 	}
-	if slices.Contains(pids, os.Getpid()) {
-		return 0, pathError("kill", ps[0].dir, errOwn)
-	}
-	for _, p := range ps {
-		if file := p.dir + "/cgroup.kill"; p.h.v2 && exists(file) {
-			if err := writeFile(file, "1"); err != nil && !gone(err) {
-				return 0, denied(p.h, err)
-			}
+	for _, p := range k.ps {
+		if !k.last || !p.h.v2 {
+			continue
+		}
+		if err := p.h.write(p.dir+"/cgroup.kill", "1"); ignoreGone(err) != nil { // Gone: Linux before 5.14.
+			return 0, denied(p.h, err)
 		}
 	}
 	for part := range slices.Chunk(pids, batch) {
-		if err := signal(ps, part); err != nil {
+		if err := signal(k.ps, part); err != nil {
 			return 0, err
 		}
 	}
-	return len(pids), thaw(ps)
+	for _, p := range k.ps {
+		if p.h.v2 || p.h.ctl&Freezer == 0 {
+			continue
+		}
+		// A task that v1 has frozen does not act on SIGKILL.
+		if err := thaw(p, "/freezer.state", "THAWED"); err != nil {
+			return 0, err
+		}
+	}
+	return len(pids), nil
+}
+
+// thaw lets all in p and below it go on.
+func thaw(p place, file, value string) error {
+	return walk(p.dir, func(dir string) error { return writeFile(dir+file, value) })
 }
 
 // signal kills by descriptor those of pids that are still members when the descriptor holds them: by its number alone
@@ -134,20 +177,6 @@ func members(ps []place) ([]int, error) {
 	}
 	slices.Sort(pids)
 	return slices.Compact(pids), nil
-}
-
-// thaw lets the killed die: on v1 a frozen task does not act on SIGKILL.
-func thaw(ps []place) error {
-	for _, p := range ps {
-		if p.h.v2 || p.h.ctl&Freezer == 0 {
-			continue
-		}
-		err := walk(p.dir, func(dir string) error { return writeFile(dir+"/freezer.state", "THAWED") })
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // walk calls f for dir and the cgroups below it, inner ones first; what vanishes meanwhile is no fault.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -69,6 +70,7 @@ var helpers = map[string]func(args []string) error{
 	"hog":     hog,
 	"hold":    hold,
 	"spin":    spin,
+	"huge":    huge,
 	"owner":   owner,
 	"recover": recoverOwn,
 	"group":   makeGroup,
@@ -210,17 +212,30 @@ func slurp(path string) string {
 	return string(b)
 }
 
-// cgroupOf is the path of a process in the hierarchy of a v1 controller.
-func cgroupOf(pid int, controller string) string {
+// cgroupOf is the path of a process in the hierarchy that has c.
+func cgroupOf(t testing.TB, pid int, c Controllers) string {
+	m, err := detect("")
+	require.NoError(t, err)
+	name := strings.ReplaceAll(c.String(), "io", blkio)
+	for _, h := range m.hier {
+		if h.v2 && h.ctl&c != 0 {
+			name = ""
+		}
+	}
 	for line := range strings.Lines(slurp(fmt.Sprintf("/proc/%d/cgroup", pid))) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		for c := range strings.SplitSeq(f[1], ",") {
-			if c == controller {
-				return f[2]
-			}
+		if slices.Contains(strings.Split(f[1], ","), name) {
+			return f[2]
 		}
 	}
 	return ""
+}
+
+// onV2 says whether the machine has c on v2.
+func onV2(t testing.TB, c Controllers) bool {
+	m, err := detect("")
+	require.NoError(t, err)
+	return slices.ContainsFunc(m.hier, func(h *hierarchy) bool { return h.v2 && h.ctl&c != 0 })
 }
 
 // output runs c and returns what it printed.
@@ -228,6 +243,30 @@ func output(t testing.TB, c *exec.Cmd) string {
 	b, err := c.CombinedOutput()
 	require.NoError(t, err, "%s", b)
 	return string(bytes.TrimSpace(b))
+}
+
+// memoryLimit is what the kernel has as the limit of memory; "" for none.
+func memoryLimit(t testing.TB, g *Group) string {
+	if g.in(Memory).v2 {
+		return strings.TrimPrefix(value(t, g, Memory, "memory.max"), "max")
+	}
+	return strings.TrimPrefix(value(t, g, Memory, "memory.limit_in_bytes"), "9223372036854771712")
+}
+
+// cpuQuota is what the kernel has as quota and period; "" for no limit.
+func cpuQuota(t testing.TB, g *Group) string {
+	if g.in(CPU).v2 {
+		s := value(t, g, CPU, "cpu.max")
+		if strings.HasPrefix(s, "max") {
+			return ""
+		}
+		return s
+	}
+	quota := value(t, g, CPU, cfsQuota)
+	if quota == "-1" {
+		return ""
+	}
+	return quota + " " + value(t, g, CPU, cfsPeriod)
 }
 
 // value is a file of a group.

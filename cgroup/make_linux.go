@@ -133,7 +133,7 @@ func initCPUSet(h *hierarchy, dir string) error {
 
 // enable gives the directories from the parent of the tree down to that of g the v2 controllers that g needs.
 func (m *machine) enable(g *Group, h *hierarchy, c Controllers) error {
-	c &= h.ctl & (Memory | PIDs | CPU | CPUSet)
+	c &= h.ctl &^ core
 	if !h.v2 || c&^g.parent.enabled == 0 {
 		return nil
 	}

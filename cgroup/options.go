@@ -41,7 +41,7 @@ func (o Options) validate() error {
 	} else if len(o.prefix()) > maxPrefix {
 		errs = append(errs, &FieldError{"Name", o.Name, "longer than 200 bytes, with those around it"})
 	}
-	if c := o.Controllers &^ (Accounting | CPU | CPUSet | Freezer | Unified); c != 0 {
+	if c := o.Controllers &^ all; c != 0 {
 		errs = append(errs, &FieldError{"Controllers", uint32(o.Controllers), "unknown bits"})
 	}
 	return errors.Join(errs...)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -235,14 +236,22 @@ func TestMissing(t *testing.T) {
 	for _, h := range m.hier {
 		all = append(all, h.mount)
 	}
+	dir := func(c Controllers) string {
+		i := slices.IndexFunc(m.hier, func(h *hierarchy) bool { return h.ctl&c != 0 })
+		return m.hier[i].mount
+	}
+	missing := "not mounted (mount -t cgroup -o memory"
+	if m.mode == ModeV2 {
+		missing = "not mounted (mount cgroup2"
+	}
 	for _, c := range []struct{ name, umount, readonly, cover, limit, want string }{
 		{"control", "", "", "", "memory", "made "},
-		{"one", "/sys/fs/cgroup/memory", "", "", "memory", "cgroup memory controller: not mounted (mount -t cgroup -o memory"},
+		{"one", dir(Memory), "", "", "memory", "cgroup memory controller: " + missing},
 		{"all", strings.Join(all, " "), "", "", "pids", "cgroup pids controller: not mounted"},
-		{"no v2", "/sys/fs/cgroup/unified", "", "", "unified", "cgroup unified controller: not mounted"},
+		{"no v2", dir(Unified), "", "", "unified", "cgroup unified controller: not mounted"},
 		// The second of two hierarchies refuses: the first is undone.
-		{"covered", "", "", "/sys/fs/cgroup/memory", "memory", "cgroup memory controller: not mounted"},
-		{"read-only", "", "/sys/fs/cgroup/pids", "", "memory", "read-only file system (run as root, or have"},
+		{"covered", "", "", dir(Memory), "memory", "cgroup memory controller: not mounted"},
+		{"read-only", "", dir(PIDs), "", "memory", "read-only file system (run as root, or have"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			name := unique()

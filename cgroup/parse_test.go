@@ -18,7 +18,7 @@ func TestLimitsValidate(t *testing.T) {
 		fields string
 	}{
 		{"none", Limits{}, ""},
-		{"all", Limits{Memory: 1, Swap: 1, PIDs: 1, CPUs: 0.01, CPUSet: "0-3, 5"}, ""},
+		{"usual", Limits{Memory: 1, Swap: 1, PIDs: 1, CPUs: 0.01, CPUSet: "0-3, 5"}, ""},
 		{"unlimited swap", Limits{Memory: 1, Swap: Unlimited}, ""},
 		{"unlimited swap alone", Limits{Swap: Unlimited}, ""},
 		{"negative memory", Limits{Memory: -1}, "Memory"},
@@ -36,7 +36,20 @@ func TestLimitsValidate(t *testing.T) {
 		{"cpuset blank", Limits{CPUSet: " "}, "CPUSet"},
 		{"cpuset backwards", Limits{CPUSet: "3-1"}, "CPUSet"},
 		{"cpuset large", Limits{CPUSet: "0-99999999999"}, "CPUSet"},
-		{"all at once", Limits{Memory: -1, Swap: -2, PIDs: -1, CPUs: -1, CPUSet: "x"}, "Memory Swap PIDs CPUs CPUSet"},
+		{"all of them", Limits{Memory: 9, MemoryHigh: 8, MemoryLow: 1, HugeTLB: map[int64]int64{2 << 20: 0}, CPUs: 0.001, CPUPeriod: time.Second,
+			CPUWeight: 10000, IO: []IOLimit{{Device: "/", ReadBPS: 1}}, IOWeight: 1, Devices: StandardDevices()}, ""},
+		{"high and low", Limits{MemoryHigh: -1, MemoryLow: -1}, "MemoryHigh MemoryLow"},
+		{"odd pages", Limits{HugeTLB: map[int64]int64{3 << 20: 0}}, "HugeTLB"},
+		{"negative pages", Limits{HugeTLB: map[int64]int64{2 << 20: -1}}, "HugeTLB"},
+		{"short period", Limits{CPUs: 1, CPUPeriod: time.Microsecond}, "CPUPeriod"},
+		{"long period", Limits{CPUs: 1, CPUPeriod: 2 * time.Second}, "CPUPeriod"},
+		{"odd period", Limits{CPUs: 1, CPUPeriod: time.Millisecond + 1}, "CPUPeriod"},
+		{"period alone", Limits{CPUPeriod: time.Second}, "CPUPeriod"},
+		{"too small for the period", Limits{CPUs: 0.05, CPUPeriod: 10 * time.Millisecond}, "CPUs"},
+		{"heavy", Limits{CPUWeight: 10001, IOWeight: -1}, "CPUWeight IOWeight"},
+		{"disks", Limits{IO: []IOLimit{{Device: "8:0"}, {ReadBPS: 1}, {Device: "8:0", WriteIOPS: -1}}}, "IO[0] IO[1].Device IO[2].WriteIOPS"},
+		{"devices", Limits{Devices: []string{"c 1:3 rw", "a *:* rwm", "c 1:3", "c 1 r", "b -1:0 r", "c 1:3 x"}}, "Devices[1] Devices[2] Devices[3] Devices[4] Devices[5]"},
+		{"all at once", Limits{Memory: -1, Swap: -2, PIDs: -1, CPUs: -1, CPUSet: "x"}, "Memory Swap CPUs CPUSet PIDs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.l.Validate()

@@ -46,11 +46,12 @@ func (g *Group) Leaf(ctx context.Context, l Limits) (*Group, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	l = l.clone()
 	c, err := g.pool.take(l)
 	if c == nil && err == nil {
 		return g.pool.make(l)
 	}
-	if err == nil && c.Limits() != l {
+	if err == nil && !c.Limits().equal(l) {
 		if err = c.Update(l); err != nil {
 			c.Release()
 		}
@@ -69,7 +70,7 @@ func (p *pool) take(l Limits) (*Group, error) {
 		return nil, errClosed("leaf", p.parent.rel)
 	}
 	i := p.find(l)
-	if i < 0 || p.ready[i].Limits() != l {
+	if i < 0 || !p.ready[i].Limits().equal(l) {
 		if err := p.parent.tree.valid(l); err != nil {
 			return nil, err
 		}
@@ -94,11 +95,14 @@ func (p *pool) take(l Limits) (*Group, error) {
 // find returns the newest leaf with these limits or else the oldest that can have them; -1 if there is none.
 func (p *pool) find(l Limits) int {
 	for i, c := range slices.Backward(p.ready) {
-		if c.Limits() == l {
+		if c.Limits().equal(l) {
 			return i
 		}
 	}
-	own := p.controllers(l)
+	own, err := p.parent.controllers(l)
+	if err != nil {
+		return -1
+	}
 	return slices.IndexFunc(p.ready, func(c *Group) bool { return c.own == own })
 }
 
@@ -218,12 +222,6 @@ func (p *pool) active() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.uses > 1 && !p.closed
-}
-
-// controllers are those of a leaf with l.
-func (p *pool) controllers(l Limits) Controllers {
-	t := p.parent.tree
-	return t.m.needs(t.opts.Controllers | l.needs())
 }
 
 // make makes a leaf now.

@@ -116,7 +116,7 @@ func end(ctx context.Context, ps []place) error {
 	if err := removeOnce(ps); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	if err := killAll(ctx, ps); err != nil {
+	if err := (killer{ps, true}).all(ctx); err != nil {
 		return err
 	}
 	return removeAll(ctx, ps)

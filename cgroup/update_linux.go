@@ -3,17 +3,18 @@ package cgroup
 import "errors"
 
 // Update replaces the limits of g while its processes run. After an error the old ones hold. Errors: fs.ErrInvalid,
-// os.ErrClosed, errors.ErrUnsupported for a controller that g was not made with, EBUSY for Memory below what is in use
-// and can't be reclaimed (v1; v2 kills).
+// os.ErrClosed, errors.ErrUnsupported for a controller that g was not made with, *InUseError for Memory (v1: or Swap)
+// below what is in use and can't be reclaimed. PIDs, HugeTLB and v2's Swap below what is in use end nobody: nothing more
+// is granted until it is less.
 func (g *Group) Update(l Limits) error {
 	t := g.tree
 	if err := t.valid(l); err != nil {
 		return err
 	}
-	if missing := l.needs() &^ g.own; missing != 0 {
-		return &UnsupportedError{What: missing.String() + " controller", Err: errors.New("the group was made without it"),
-			Remedy: "name it in Options.Controllers, or make the group with such a limit"}
+	if err := g.has(l.needs()); err != nil {
+		return err
 	}
+	l = l.clone()
 	g.update.Lock()
 	defer g.update.Unlock()
 	if err := g.alive("update"); err != nil {
@@ -21,7 +22,7 @@ func (g *Group) Update(l Limits) error {
 	}
 	old := g.Limits()
 	err := g.amounts(l)
-	if err == nil && (l.CPUs != old.CPUs || l.CPUSet != old.CPUSet) {
+	if err == nil && !l.sameShares(old) {
 		err = g.shares(l)
 	}
 	if err != nil {
@@ -30,26 +31,52 @@ func (g *Group) Update(l Limits) error {
 	return nil
 }
 
-// amounts changes memory, swap and tasks. The kernel may reclaim memory for as long as a second: no lock of the tree
-// is held.
-func (g *Group) amounts(l Limits) error {
-	from := g.state()
-	to := from
-	to.Memory, to.Swap, to.PIDs = l.Memory, l.Swap, l.PIDs
-	if err := g.rewrite(from, to); err != nil {
-		return errors.Join(err, g.rewrite(to, from))
+// has returns an error for controllers that g was not made with.
+func (g *Group) has(c Controllers) error {
+	missing := c &^ g.own
+	if missing == 0 {
+		return nil
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.limits.Memory, g.limits.Swap, g.limits.PIDs = l.Memory, l.Swap, l.PIDs
-	g.applied.Memory, g.applied.Swap, g.applied.PIDs = l.Memory, l.Swap, l.PIDs
-	return nil
+	if err := g.tree.m.check(missing); err != nil {
+		return err
+	}
+	return &UnsupportedError{What: missing.String() + " controller", Err: errors.New("the group was made without it"),
+		Remedy: "name it in Options.Controllers, or make the group with such a limit"}
 }
 
-// shares changes CPUs and CPUSet, and those of the groups below that they make tighter or loose again.
+// amounts changes what doesn't depend on other groups. The kernel may reclaim memory for as long as a second: no lock of
+// the tree is held.
+func (g *Group) amounts(l Limits) error {
+	from := g.state()
+	to := l.withShares(from)
+	if from.sameAmounts(to) {
+		g.setAmounts(l)
+		return nil
+	}
+	restore, err := g.shrink(from, to)
+	if err == nil {
+		err = g.rewrite(from, to)
+	}
+	if err != nil {
+		return errors.Join(err, g.rewrite(to, from), restore(from))
+	}
+	g.setAmounts(l)
+	return restore(to)
+}
+
+func (g *Group) setAmounts(l Limits) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limits, g.applied = l.withShares(g.limits), l.withShares(g.applied)
+}
+
+// shares changes the others, and those of the groups below that they make tighter or loose again.
 func (g *Group) shares(l Limits) error {
 	g.tree.mu.Lock()
 	defer g.tree.mu.Unlock()
+	if err := g.ioAlone(l); err != nil {
+		return err
+	}
 	old := g.Limits()
 	if err := g.settle(l); err != nil {
 		return errors.Join(err, g.settle(old))
@@ -57,17 +84,17 @@ func (g *Group) shares(l Limits) error {
 	return nil
 }
 
-// settle writes what l's CPUs and CPUSet come to under the groups above. v1 refuses what is looser than above or
-// tighter than below, so g takes both the old and the new in between. Tree.mu is held.
+// settle writes what l's shares come to under the groups above. v1 refuses what is looser than above or tighter than
+// below, so g takes both the old and the new in between. Tree.mu is held.
 func (g *Group) settle(l Limits) error {
 	to, err := g.effective(l)
 	if err != nil {
 		return err
 	}
 	from := g.state()
-	between, final := from, from
-	between.CPUs, between.CPUSet = looserCPUs(from.CPUs, to.CPUs), looserCPUSet(from.CPUSet, to.CPUSet)
-	final.CPUs, final.CPUSet = to.CPUs, to.CPUSet
+	between, final := from.withShares(to), from.withShares(to)
+	between.CPUs, between.CPUSet = looserCPUs(from, to), looserCPUSet(from.CPUSet, to.CPUSet)
+	between.Devices = looserDevices(from.Devices, to.Devices)
 	if err := g.rewrite(from, between); err != nil {
 		return err
 	}
@@ -87,8 +114,7 @@ func (g *Group) settle(l Limits) error {
 func (g *Group) setShares(given, applied Limits) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.limits.CPUs, g.limits.CPUSet = given.CPUs, given.CPUSet
-	g.applied.CPUs, g.applied.CPUSet = applied.CPUs, applied.CPUSet
+	g.limits, g.applied = g.limits.withShares(given), g.applied.withShares(applied)
 }
 
 // rewrite writes what differs.
@@ -97,7 +123,7 @@ func (g *Group) rewrite(from, to Limits) error {
 		if h.ctl&g.own == 0 {
 			continue
 		}
-		if err := g.write(h, changes(g.settings(h, from), g.settings(h, to))); err != nil {
+		if err := g.apply(h, from, to); err != nil {
 			return err
 		}
 	}
@@ -122,11 +148,13 @@ func (g *Group) below() []*Group {
 	return cs
 }
 
-func looserCPUs(a, b float64) float64 {
-	if a == 0 || b == 0 {
+// looserCPUs is the CPUs of the one that grants more. With different periods they are not to be compared to the
+// microsecond, as the kernel does.
+func looserCPUs(a, b Limits) float64 {
+	if a.CPUs == 0 || b.CPUs == 0 || a.period() != b.period() {
 		return 0
 	}
-	return max(a, b)
+	return max(a.CPUs, b.CPUs)
 }
 
 func looserCPUSet(a, b string) string {

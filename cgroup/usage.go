@@ -25,11 +25,26 @@ type Usage struct {
 	// CPU is exact, in nanoseconds (v2: microseconds). User and System add up to it; their proportion is sampled by
 	// the timer tick, as in getrusage(2).
 	CPU, User, System Figure[time.Duration]
-	// Memory and MemoryPeak are bytes with page cache and kernel memory; the peak is exact (v2: Linux 5.19), and
-	// some pages above the limit where the kernel lets a process that it has killed finish.
+	// Memory and MemoryPeak are bytes with page cache and kernel memory (page tables, stacks, sockets), of files only
+	// what the group was first to touch. The peak is exact (v2: Linux 5.19), and some pages above the limit where the
+	// kernel lets a process that it has killed finish. Of a program that reads files it is what the cache was let
+	// grow to; see MemoryStat for what the memory is.
 	Memory, MemoryPeak Figure[int64]
 	// PIDs and PIDsPeak are numbers of tasks; the peak needs Linux 6.9.
 	PIDs, PIDsPeak Figure[int64]
+	// ReadBytes, WriteBytes, ReadOps and WriteOps are what disks were asked for, the page cache not counted: a file that
+	// is written is counted when the kernel writes it back, on v1 then for nobody unless the program waits for it.
+	ReadBytes, WriteBytes, ReadOps, WriteOps Figure[int64]
+	// HugeTLB maps a huge page's size to the bytes in use; nil when not measured.
+	HugeTLB map[int64]int64
+}
+
+// MemoryStat says what the memory of a group and of the groups below it is, in bytes.
+type MemoryStat struct {
+	Anon  Figure[int64] // of processes alone: heap, stacks
+	File  Figure[int64] // page cache, tmpfs and shared memory included
+	Shmem Figure[int64] // tmpfs and shared memory alone, which can't be reclaimed without swap
+	Swap  Figure[int64] // swapped out; with swap accounting (swapaccount=1)
 }
 
 // Events count how often limits were touched since the group was made. They are the group's own: what a limit of a

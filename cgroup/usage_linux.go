@@ -23,7 +23,64 @@ func (g *Group) Usage() (Usage, error) {
 	if h := g.in(PIDs); h != nil {
 		u.PIDs, u.PIDsPeak = r.number(h, "pids.current"), r.number(h, "pids.peak")
 	}
+	if h := g.in(IO); h != nil {
+		ioUsage(h, &u, &r)
+	}
+	if h := g.in(HugeTLB); h != nil {
+		u.HugeTLB = hugeUsage(h, &r)
+	}
 	return u, r.err
+}
+
+func ioUsage(h *hierarchy, u *Usage, r *figures) {
+	var bytes, ops ioCount
+	measured := true
+	if h.v2 {
+		bytes, ops = parseIOStat(r.text(h, "io.stat"))
+	} else {
+		text := r.text(h, "blkio.throttle.io_service_bytes_recursive")
+		measured = text != ""
+		bytes, ops = parseIOServiced(text), parseIOServiced(r.text(h, "blkio.throttle.io_serviced_recursive"))
+	}
+	if r.err != nil || !measured {
+		return
+	}
+	u.ReadBytes, u.WriteBytes = Figure[int64]{bytes.read, true}, Figure[int64]{bytes.write, true}
+	u.ReadOps, u.WriteOps = Figure[int64]{ops.read, true}, Figure[int64]{ops.write, true}
+}
+
+func hugeUsage(h *hierarchy, r *figures) map[int64]int64 {
+	file := ".usage_in_bytes"
+	if h.v2 {
+		file = ".current"
+	}
+	m := map[int64]int64{}
+	for _, size := range hugePages() {
+		if f := r.number(h, "hugetlb."+hugePage(size)+file); f.Measured {
+			m[size] = f.Value
+		}
+	}
+	return m
+}
+
+// MemoryStat reads what the memory of g is. It costs more than Usage. Errors: os.ErrClosed after Remove, Release or
+// Close; errors.ErrUnsupported when g was made without the memory controller.
+func (g *Group) MemoryStat() (MemoryStat, error) {
+	g.meters.mu.Lock()
+	defer g.meters.mu.Unlock()
+	if err := g.alive("memory"); err != nil {
+		return MemoryStat{}, err
+	}
+	if err := g.has(Memory); err != nil {
+		return MemoryStat{}, err
+	}
+	h, r := g.in(Memory), figures{g: g}
+	text := r.text(h, "memory.stat")
+	if h.v2 {
+		return MemoryStat{key(text, "anon"), key(text, "file"), key(text, "shmem"), r.number(h, "memory.swap.current")}, r.err
+	}
+	// Those with total_ have what is below.
+	return MemoryStat{key(text, "total_rss"), key(text, "total_cache"), key(text, "total_shmem"), key(text, "total_swap")}, r.err
 }
 
 func cpuUsage(h *hierarchy, u *Usage, r *figures) {
