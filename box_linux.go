@@ -114,7 +114,7 @@ func (b *box) record() error {
 
 // limit makes the cgroup of the sandbox, where its Options bound the sum.
 func (b *box) limit() (err error) {
-	l := cgroupLimits(b.opts.Limits)
+	l := b.opts.Limits.cgroup()
 	if l.IsZero() {
 		return nil
 	}
@@ -135,10 +135,6 @@ func (b *box) useGroups() error {
 	}
 	b.groups = true
 	return nil
-}
-
-func cgroupLimits(l Limits) cgroup.Limits {
-	return cgroup.Limits{Memory: l.Memory, PIDs: l.PIDs, CPUs: l.CPUs}
 }
 
 func (b *box) build(ctx context.Context) error {

@@ -44,6 +44,9 @@ type Cmd struct {
 
 	// Limits bound this command with all its descendants, within those of Options.
 	Limits Limits
+	// DropOutput lets a command go on that has written more than Limits.Output: what
+	// is more is read and dropped. The Result has the Hit, and Usage.Output all.
+	DropOutput bool
 	// WaitDelay bounds how long Wait waits for the copying of streams after the
 	// command has ended; then they are closed and the error is exec.ErrWaitDelay.
 	// 0: as long as it takes, but not longer than a second after Run's context or

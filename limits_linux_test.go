@@ -228,12 +228,13 @@ func TestMemoryLimit(t *testing.T) {
 		require.Empty(t, res.Hit)
 		require.InDelta(t, 64<<20, res.Usage.MemoryPeak, 4<<20)
 
-		// A child of the command: the command itself lives on and is not at fault. The hit is told.
+		// A child of the command: the rest is ended, too, and the Status is that, whichever was first.
 		c = die("child", "touch", strconv.Itoa(64<<20))
 		c.Limits.Memory = 32 << 20
 		res, err = sb.Run(t.Context(), c)
 		require.NoError(t, err)
-		require.Equal(t, "exit status 137", res.String())
+		require.Equal(t, sandbox.MemoryLimit, res.Status)
+		require.Equal(t, 137, res.ExitCode)
 		require.Equal(t, []sandbox.Hit{{Status: sandbox.MemoryLimit, Scope: sandbox.ScopeCmd}}, res.Hit)
 
 		sum := box(t, sandbox.Options{Store: st, Rootfs: root, Limits: sandbox.Limits{Memory: 32 << 20}})

@@ -10,9 +10,6 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox/netns"
 )
 
-// Unlimited lifts a limit that is on by default (Limits.Stack, Limits.OpenFiles).
-const Unlimited = -1
-
 // Options say what a Sandbox is. The zero value is the host's own userland,
 // read-only, with private empty /tmp, /run and /home, without a network, in
 // namespaces of its own, without limits.
@@ -54,8 +51,8 @@ type Options struct {
 	// Linux 6.1). Nil: the host's clocks.
 	Clock *Clock
 
-	// Limits bound all commands together (Memory, PIDs, CPUs) or are the default
-	// of each (Wall, Output, FileSize, Stack, OpenFiles).
+	// Limits bound all commands together (Memory, Swap, PIDs, CPUs, CPUSet, IO) or are
+	// the default of each (CPUTime, Wall, Output, FileSize, Stack, OpenFiles).
 	Limits Limits
 	// Network is by default a namespace of its own with only lo.
 	Network netns.Config
@@ -71,55 +68,11 @@ type Clock struct {
 	Boottime  time.Duration // CLOCK_BOOTTIME, which uptime(1) shows
 }
 
-// Limits bound resources. 0 is no limit, or for OpenFiles and Stack the
-// default. A limit that can't be enforced for this user or on this machine is
-// errors.ErrUnsupported with the remedy, never ignored.
-type Limits struct {
-	// Memory in bytes, page cache included, by a cgroup; without swap. A command
-	// that goes over it is killed: Status MemoryLimit.
-	Memory int64
-	// PIDs is how many processes and threads there may be, by a cgroup. A fork
-	// over it fails with EAGAIN: a Hit, no kill.
-	PIDs int64
-	// CPUs is how much processor time may be used in a time, by a cgroup: 0.5 is
-	// half of one processor. At least 0.01.
-	CPUs float64
-	// Wall is how long a command may run before it is killed: Status WallLimit.
-	Wall time.Duration
-	// Output is how many bytes a command may write to Stdout and Stderr together
-	// before it is killed: Status OutputLimit. The Writers get exactly as many.
-	// An *os.File is then copied to. Where there is no Writer, nothing is counted.
-	Output int64
-	// FileSize in bytes is how long a file may grow by writes (RLIMIT_FSIZE). A
-	// write beyond it fails with EFBIG, for PID 1 ignores SIGXFSZ; a child of it
-	// dies by the signal.
-	FileSize int64
-	// Stack in bytes is the size of a process's stack (RLIMIT_STACK). 0: 8 MiB.
-	Stack int64
-	// OpenFiles is how many descriptors a process may have (RLIMIT_NOFILE). 0:
-	// 1,024, which a program may raise itself to at most 524,288.
-	OpenFiles int64
-}
-
-// merged is l with its zero fields for single commands taken from defaults.
-func (l Limits) merged(defaults Limits) Limits {
-	if l.Wall == 0 {
-		l.Wall = defaults.Wall
-	}
-	for _, f := range []struct{ to, from *int64 }{
-		{&l.Output, &defaults.Output}, {&l.FileSize, &defaults.FileSize}, {&l.Stack, &defaults.Stack}, {&l.OpenFiles, &defaults.OpenFiles},
-	} {
-		if *f.to == 0 {
-			*f.to = *f.from
-		}
-	}
-	return l
-}
-
 // clone copies o so that the caller's changes to it change nothing.
 func (o Options) clone() Options {
 	o.Labels = maps.Clone(o.Labels)
 	o.Env = slices.Clone(o.Env)
+	o.Limits.IO = slices.Clone(o.Limits.IO)
 	if o.Clock != nil {
 		c := *o.Clock
 		o.Clock = &c

@@ -20,21 +20,29 @@ const (
 	Killed
 	// Canceled: killed because Run's context ended.
 	Canceled
-	// MemoryLimit: killed because Limits.Memory of the command or its sandbox ran out.
+	// MemoryLimit: Limits.Memory of the command or its sandbox ran out, and the kernel
+	// killed one of its processes; the others are killed then. ExitCode and Signal are
+	// nevertheless the command's own.
 	MemoryLimit
-	// HostOOM: killed because the machine, or a cgroup above the sandbox's, ran out of memory.
+	// HostOOM: the same because the machine, or a cgroup above the sandbox's, ran out
+	// of memory.
 	HostOOM
 	// WallLimit: killed after Limits.Wall.
 	WallLimit
 	// OutputLimit: killed after more than Limits.Output bytes.
 	OutputLimit
+	// CPULimit: killed after Limits.CPUTime.
+	CPULimit
+	// FileSizeLimit: ended by SIGXFSZ, for Limits.FileSize. Not so for a command that
+	// is PID 1, or handles the signal: its write fails with EFBIG.
+	FileSizeLimit
 	// PIDsLimit is only the Status of a Hit: forks failed.
 	PIDsLimit
 	// CPUThrottled is only the Status of a Hit: Limits.CPUs slowed the command down.
 	CPUThrottled
 )
 
-var statusNames = [...]string{"status lost", "exited", "signaled", "killed", "canceled", "memory limit", "out of memory on the host", "wall limit", "output limit", "pids limit", "cpu throttled"}
+var statusNames = [...]string{"status lost", "exited", "signaled", "killed", "canceled", "memory limit", "out of memory on the host", "wall limit", "output limit", "cpu time limit", "file size limit", "pids limit", "cpu throttled"}
 
 // String returns the status in words.
 func (s Status) String() string {
@@ -70,8 +78,12 @@ func (s Scope) String() string {
 
 // A Hit is a limit that a command ran into, whether or not that ended it.
 type Hit struct {
-	Status Status // which: MemoryLimit, HostOOM, WallLimit, OutputLimit, PIDsLimit or CPUThrottled
-	Scope  Scope  // whose
+	// Status says which: MemoryLimit, HostOOM, CPULimit, WallLimit, OutputLimit,
+	// FileSizeLimit, PIDsLimit or CPUThrottled.
+	Status Status
+	// Scope says whose. That of memory is told by each cgroup's own counters: on v2 by
+	// which one was out of memory, on v1 by which one's limit was touched at all.
+	Scope Scope
 }
 
 // Source says how a figure of Usage was measured.
@@ -86,6 +98,8 @@ const (
 	FromRusage
 	// FromClock: by the embedder's monotonic clock.
 	FromClock
+	// FromPipe: by what was read from the command's streams.
+	FromPipe
 )
 
 // String returns the source in one word.
@@ -99,14 +113,16 @@ func (s Source) String() string {
 		return "rusage"
 	case FromClock:
 		return "clock"
+	case FromPipe:
+		return "pipe"
 	}
 	return fmt.Sprintf("Source(%d)", int(s))
 }
 
 // Usage is what a command used, with all its descendants. Each figure has a
 // Source; one that was not measured is 0 and NotMeasured. A command has a cgroup
-// when it or its sandbox has a limit of Memory, PIDs or CPUs; without one there is
-// no figure of memory and processes.
+// when it or its sandbox has a limit that needs one (Memory, Swap, PIDs, CPUs, CPUSet,
+// IO, CPUTime); without one there is no figure of memory and processes.
 type Usage struct {
 	Wall       time.Duration // from the exec to the end
 	WallSource Source        // of Wall
@@ -114,11 +130,22 @@ type Usage struct {
 	User, System time.Duration // processor time
 	CPUSource    Source        // of User and System
 
-	MemoryPeak   int64  // bytes, page cache included
+	// MemoryPeak in bytes is all that the cgroup was charged with: memory of processes,
+	// their page tables and sockets, tmpfs, and the page cache of files that they were the
+	// first to touch, up to the limit.
+	MemoryPeak   int64
 	MemorySource Source // of MemoryPeak
 
 	PIDsPeak   int64  // processes and threads at once
 	PIDsSource Source // of PIDsPeak
+
+	// ReadBytes and WriteBytes are what disks were asked for, the page cache not
+	// counted; measured with a limit of IO.
+	ReadBytes, WriteBytes int64
+	IOSource              Source // of ReadBytes and WriteBytes
+
+	Output       int64  // bytes written to Stdout and Stderr; counted with a limit of Output
+	OutputSource Source // of Output
 }
 
 // Applied says what a command was really held by.

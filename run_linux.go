@@ -163,7 +163,7 @@ func (p *process) launch(ctx context.Context) (err error) {
 		p.stdio.abandon()
 		return err
 	}
-	p.stdio.started(func() { p.kill(OutputLimit, nil) })
+	p.stdio.started(p.flooded)
 	p.runs(child)
 	return nil
 }
@@ -272,12 +272,12 @@ func whose(cmd, options, image string) (field, user string) {
 // needs one: to make, join, read and remove one takes a third of what the rest
 // of a Run does.
 func (p *process) join(ctx context.Context, w *world.Command) (err error) {
-	l := cgroupLimits(p.cmd.Limits)
+	l := p.cmd.Limits.cgroup()
 	switch {
 	case p.box.group != nil:
 		p.before, _ = p.box.group.Events() // unknown is 0
 		p.leaf, err = p.box.group.Leaf(ctx, l)
-	case !l.IsZero():
+	case !l.IsZero() || p.limits.CPUTime > 0:
 		if err = p.box.useGroups(); err == nil {
 			p.leaf, err = p.box.store.tree().Leaf(ctx, l)
 		}
@@ -342,12 +342,10 @@ func (p *process) signal(sig syscall.Signal) error {
 // supervise waits for the end of the command and settles the result.
 func (p *process) supervise() {
 	defer close(p.done)
-	if p.limits.Wall > 0 {
-		t := time.AfterFunc(p.limits.Wall-time.Since(p.began), func() { p.kill(WallLimit, nil) })
-		defer t.Stop()
-	}
+	guard := p.guard()
 	state, err := p.wait()
 	wall := time.Since(p.began)
+	guard.stop()
 	p.kills.Lock()
 	p.kills.ended = true
 	reason, cause := p.kills.reason, p.kills.cause
@@ -368,8 +366,11 @@ func (p *process) supervise() {
 	p.leave()
 	p.err = errors.Join(err, p.stdio.finish(p.copying, p.cmd.WaitDelay))
 	p.stopCopying(nil)
-	if p.stdio.cutOff() && reason != OutputLimit {
-		p.hit(OutputLimit, p.cmd.Limits.Output > 0) // found after the end, in the pipe
+	if p.stdio.cutOff() {
+		p.hit(OutputLimit, p.cmd.Limits.Output > 0)
+	}
+	if p.limits.Output > 0 {
+		p.result.Usage.Output, p.result.Usage.OutputSource = p.stdio.wrote.Load(), FromPipe
 	}
 }
 
@@ -381,127 +382,9 @@ var errWallStart = errors.New("the start took longer than Limits.Wall")
 
 var errLost = errors.New("another wait of this program took the command's exit status")
 
-// judge decides how the command ended, by what the kernel counted.
-func (p *process) judge(state spawn.State, reason Status) {
-	r := p.result
-	r.ExitCode = -1
-	oom := p.hits(state.Known && state.Status.Signaled() && state.Status.Signal() == syscall.SIGKILL)
-	switch ws := state.Status; {
-	case p.unstarted.Load():
-		r.Status, r.Signal, r.ExitCode = MemoryLimit, syscall.SIGKILL, 128+int(syscall.SIGKILL)
-	case !state.Known:
-		r.Status = Lost
-	case ws.Exited():
-		r.Status, r.ExitCode = Exited, ws.ExitStatus()
-	default:
-		r.Status, r.Signal = Signaled, ws.Signal()
-		r.ExitCode = 128 + int(r.Signal)
-		if r.Signal == syscall.SIGKILL {
-			switch {
-			case reason != Lost:
-				r.Status = reason
-			case oom != Lost:
-				r.Status = oom
-			}
-		}
+// flooded is called when there is more output than the limit.
+func (p *process) flooded() {
+	if !p.cmd.DropOutput {
+		_ = p.kill(OutputLimit, nil) // os.ErrProcessDone: it has ended
 	}
-	switch reason {
-	case WallLimit:
-		p.hit(reason, p.cmd.Limits.Wall > 0)
-	case OutputLimit:
-		p.hit(reason, p.cmd.Limits.Output > 0)
-	}
-}
-
-// hit notes a limit that was touched: the command's own, or the sandbox's default.
-func (p *process) hit(s Status, own bool) {
-	scope := ScopeSandbox
-	if own {
-		scope = ScopeCmd
-	}
-	p.result.Hit = append(p.result.Hit, Hit{s, scope})
-}
-
-// hits notes what limits the command's cgroup ran into, and returns which kind
-// of memory a process was killed for, Lost if none was.
-// killed says that it ended by SIGKILL.
-func (p *process) hits(killed bool) (oom Status) {
-	l, sum := &p.cmd.Limits, &p.box.opts.Limits
-	limited := l.Memory+l.PIDs+sum.Memory+sum.PIDs > 0 || l.CPUs+sum.CPUs > 0
-	if p.leaf == nil || !limited && !killed {
-		return Lost // nothing was there to run into
-	}
-	ev, err := p.leaf.Events()
-	if err != nil {
-		return Lost
-	}
-	sumMemory, sumThrottled := p.sandboxHits()
-	add := func(s Status, scope Scope) { p.result.Hit = append(p.result.Hit, Hit{s, scope}) }
-	if ev.OOMKills.Value > 0 || p.unstarted.Load() {
-		switch {
-		case ev.MemoryHits.Value > 0:
-			oom = MemoryLimit
-			add(oom, ScopeCmd)
-		case sumMemory > 0:
-			oom = MemoryLimit
-			add(oom, ScopeSandbox)
-		default:
-			oom = HostOOM
-			add(oom, ScopeHost)
-		}
-	}
-	if ev.PIDsHits.Value > 0 {
-		scope := ScopeCmd
-		if p.cmd.Limits.PIDs == 0 {
-			scope = ScopeSandbox
-		}
-		add(PIDsLimit, scope)
-	}
-	if ev.Throttled.Value > 0 {
-		add(CPUThrottled, ScopeCmd)
-	}
-	if sumThrottled > 0 {
-		add(CPUThrottled, ScopeSandbox)
-	}
-	return oom
-}
-
-// sandboxHits is how often the limits of the sandbox's own cgroup were touched
-// while the command ran.
-func (p *process) sandboxHits() (memory, throttled int64) {
-	if p.box.group == nil {
-		return 0, 0
-	}
-	ev, err := p.box.group.Events()
-	if err != nil {
-		return 0, 0
-	}
-	return ev.MemoryHits.Value - p.before.MemoryHits.Value, ev.Throttled.Value - p.before.Throttled.Value
-}
-
-// usage reads what the command used.
-func (p *process) usage(state spawn.State, wall time.Duration) Usage {
-	u := Usage{Wall: wall, WallSource: FromClock}
-	if state.Rusage != nil {
-		// Not its maxrss: over a vfork that starts at the embedder's (getrusage(2)).
-		u.User, u.System = time.Duration(state.Rusage.Utime.Nano()), time.Duration(state.Rusage.Stime.Nano())
-		u.CPUSource = FromRusage
-	}
-	if p.leaf == nil {
-		return u
-	}
-	g, err := p.leaf.Usage()
-	if err != nil {
-		return u
-	}
-	if g.User.Measured && g.System.Measured {
-		u.User, u.System, u.CPUSource = g.User.Value, g.System.Value, FromCgroup
-	}
-	if g.MemoryPeak.Measured {
-		u.MemoryPeak, u.MemorySource = g.MemoryPeak.Value, FromCgroup
-	}
-	if g.PIDsPeak.Measured {
-		u.PIDsPeak, u.PIDsSource = g.PIDsPeak.Value, FromCgroup
-	}
-	return u
 }

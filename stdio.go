@@ -26,7 +26,7 @@ type stdio struct {
 
 	limit int64 // bytes of output, 0 for no limit
 	wrote atomic.Int64
-	flood func() // called once when there are more
+	flood func() // called when there are more
 }
 
 // newStdio makes the pipes that c needs. limit is that of Limits.Output.

@@ -117,8 +117,9 @@ func (s *Store) Sandboxes(context.Context) ([]Info, error) {
 func (s *Store) Images() *image.Store { return s.images }
 
 // Recover removes what programs left in the store and in the kernel that died
-// before they closed their sandboxes. What belongs to living programs is not
-// touched, nor is a record that can't be read: it is joined in the error.
+// before they closed their sandboxes. (A program that was killed while it started
+// commands is dead when those have died, too, some milliseconds later.) What belongs
+// to living programs is not touched, nor is a record that can't be read: it is joined in the error.
 func (s *Store) Recover(ctx context.Context) error {
 	return errors.Join(s.state.Recover(ctx, recoverRecord), s.sweep(ctx))
 }

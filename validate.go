@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/internal/store"
 )
@@ -229,11 +230,8 @@ func (f *faults) user(user string) {
 }
 
 func (f *faults) limits(l Limits) {
-	f.check(l.Memory < 0, "Limits.Memory", l.Memory, "negative")
-	f.check(l.PIDs < 0, "Limits.PIDs", l.PIDs, "negative")
-	f.check(l.CPUs < 0 || l.CPUs != l.CPUs, "Limits.CPUs", l.CPUs, "negative or not a number")
-	f.check(l.CPUs > 0 && l.CPUs < 0.01, "Limits.CPUs", l.CPUs, "less than 0.01, the kernel's minimum (1 ms in 100 ms)")
-	f.check(l.CPUs > 1<<20, "Limits.CPUs", l.CPUs, "more processors than any machine has")
+	f.cgroup(l.cgroup().Validate())
+	f.check(l.CPUTime < 0, "Limits.CPUTime", l.CPUTime, "negative")
 	f.check(l.Wall < 0, "Limits.Wall", l.Wall, "negative")
 	f.check(l.Output < 0, "Limits.Output", l.Output, "negative")
 	f.check(l.FileSize < 0, "Limits.FileSize", l.FileSize, "negative")
@@ -241,4 +239,18 @@ func (f *faults) limits(l Limits) {
 	f.check(l.Stack > 0 && l.Stack < 128<<10, "Limits.Stack", l.Stack, "less than 128 KiB, which an exec needs for its arguments")
 	f.check(l.OpenFiles < Unlimited, "Limits.OpenFiles", l.OpenFiles, "negative, and not Unlimited")
 	f.check(l.OpenFiles > 0 && l.OpenFiles < 4, "Limits.OpenFiles", l.OpenFiles, "less than 4: the standard streams and one to load the program")
+}
+
+// cgroup adds the faults that package cgroup has found.
+func (f *faults) cgroup(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			f.cgroup(e)
+		}
+		return
+	}
+	var e *cgroup.FieldError
+	if errors.As(err, &e) {
+		f.add("Limits."+e.Field, e.Value, e.Reason)
+	}
 }

@@ -78,10 +78,10 @@ var escapes = []struct {
 	{"own shmmax", []string{"open_w", "/proc/sys/kernel/shmmax"}, "EROFS", ns},
 	{"own msg_max", []string{"open_w", "/proc/sys/fs/mqueue/msg_max"}, "EROFS", ns},
 	{"irq", []string{"open_w", "/proc/irq/default_smp_affinity"}, "EACCES", root},
-	{"sys", []string{"open_w", "/sys/power/state"}, "EACCES", root},
-	{"uevent", []string{"open_w", "/sys/class/mem/null/uevent"}, "EACCES", root},
+	{"sys", []string{"open_w", "/sys/power/state"}, "EACCES|EROFS", root},
+	{"uevent", []string{"open_w", "/sys/class/mem/null/uevent"}, "EACCES|EROFS", root},
 	{"kmsg", []string{"open_r", "/proc/kmsg"}, "EACCES", root},
-	{"write passwd", []string{"open_w", "/etc/passwd"}, "EROFS", root},
+	{"write passwd", []string{"open_w", "/etc/passwd"}, "EACCES|EROFS", root},
 }
 
 func hex(n int) string { return "0x" + strconv.FormatInt(int64(n), 16) }
@@ -93,9 +93,9 @@ func TestEscapes(t *testing.T) {
 		overlay := box(t, sandbox.Options{Rootfs: skeleton(t)})
 		for _, e := range escapes {
 			t.Run(e.name, func(t *testing.T) {
-				require.Equal(t, e.want, inside(t, sb, e.args...))
+				require.Contains(t, strings.Split(e.want, "|"), inside(t, sb, e.args...))
 				if e.args[0] != "open_w" || !strings.HasPrefix(e.args[1], "/etc") && !strings.HasPrefix(e.args[1], "/usr") {
-					require.Equal(t, e.want, inside(t, overlay, e.args...), "over a rootfs")
+					require.Contains(t, strings.Split(e.want, "|"), inside(t, overlay, e.args...), "over a rootfs")
 				}
 				switch {
 				case e.control == ns:

@@ -56,6 +56,8 @@ type Events struct {
 	// OOMKills counts processes of this very group that the OOM killer ended, for whichever limit: its own, that of
 	// a group above or the host's. Without a rise of MemoryHits it was not its own.
 	OOMKills Figure[int64]
+	// OOMs counts how often there was no memory left within the group's own limit, with or without a kill. v2.
+	OOMs Figure[int64]
 	// PIDsHits counts forks that were refused (v1 and Linux before 6.11: also for the limit of a group above).
 	PIDsHits Figure[int64]
 	// Throttled counts periods in which the CPU limit stopped the group.

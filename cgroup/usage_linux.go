@@ -83,6 +83,25 @@ func (g *Group) MemoryStat() (MemoryStat, error) {
 	return MemoryStat{key(text, "total_rss"), key(text, "total_cache"), key(text, "total_shmem"), key(text, "total_swap")}, r.err
 }
 
+// CPU reads the processor time that g has used, User and System together: less than Usage reads. Errors:
+// errors.ErrUnsupported when g was made without the CPUAcct controller, os.ErrClosed as Usage.
+func (g *Group) CPU() (time.Duration, error) {
+	g.meters.mu.Lock()
+	defer g.meters.mu.Unlock()
+	if err := g.alive("usage"); err != nil {
+		return 0, err
+	}
+	h := g.in(CPUAcct)
+	if h == nil {
+		return 0, g.has(CPUAcct)
+	}
+	r := figures{g: g}
+	if h.v2 {
+		return duration(key(r.text(h, "cpu.stat"), "usage_usec"), time.Microsecond).Value, r.err
+	}
+	return time.Duration(r.number(h, "cpuacct.usage").Value), r.err
+}
+
 func cpuUsage(h *hierarchy, u *Usage, r *figures) {
 	if h.v2 {
 		text := r.text(h, "cpu.stat")
@@ -131,7 +150,7 @@ func (g *Group) Events() (Events, error) {
 func (g *Group) memoryEvents(h *hierarchy, e *Events, r *figures) {
 	if h.v2 {
 		text := r.local(h, "memory.events")
-		e.MemoryHits, e.OOMKills = key(text, "max"), key(text, "oom_kill")
+		e.MemoryHits, e.OOMKills, e.OOMs = key(text, "max"), key(text, "oom_kill"), key(text, "oom")
 		return
 	}
 	e.OOMKills = key(r.text(h, "memory.oom_control"), "oom_kill") // Linux 4.13
