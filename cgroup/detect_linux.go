@@ -117,8 +117,8 @@ func modeOf(hier []*hierarchy) Mode {
 	return ""
 }
 
-// place sets the parent directory and, on v2, the controllers: those that are delegated to the nearest directory on
-// the way to the parent that is there, and the core's, unless v1 has them.
+// place sets the parent directory and, on v2, the controllers: those that groups in it can have, and the core's, unless
+// v1 has them.
 func (h *hierarchy) place(parent string, v1 Controllers) error {
 	h.parent = path.Join(h.mount, parent)
 	if !h.v2 {
@@ -129,23 +129,43 @@ func (h *hierarchy) place(parent string, v1 Controllers) error {
 		if err != nil {
 			return err
 		}
-		h.parent = delegated(h.mount, string(own))
+		h.parent = usersOwn(h.mount, string(own))
 	}
-	dir := h.parent
-	for dir != h.mount && !exists(dir) {
-		dir = path.Dir(dir)
-	}
-	names, err := readFile(dir + "/cgroup.controllers")
-	if err != nil {
-		return err
-	}
-	h.ctl = (parseControllers(names, func(r rune) bool { return r == ' ' }) | core) &^ v1
-	return nil
+	delegated, err := h.delegated()
+	h.ctl = (delegated | core) &^ v1
+	return err
 }
 
-// delegated is the topmost directory from the mount point down to our own cgroup in which we may make cgroups and
+// delegated are the controllers that a directory at the parent has or can be given: on the way to it a directory gives to
+// the next what its cgroup.subtree_control says, which we change where we may.
+func (h *hierarchy) delegated() (Controllers, error) {
+	dir := h.mount
+	c, err := controllersOf(dir)
+	for part := range strings.SplitSeq(strings.TrimPrefix(h.parent, dir+"/"), "/") {
+		if err != nil || dir == h.parent {
+			break
+		}
+		fixed := unix.Access(dir+"/cgroup.subtree_control", unix.W_OK) != nil
+		dir = path.Join(dir, part)
+		var have Controllers
+		if have, err = controllersOf(dir); gone(err) {
+			return c, nil // It is to be made.
+		}
+		if fixed {
+			c &= have
+		}
+	}
+	return c, err
+}
+
+func controllersOf(dir string) (Controllers, error) {
+	names, err := readFile(dir + "/cgroup.controllers")
+	return parseControllers(names, func(r rune) bool { return r == ' ' }), err
+}
+
+// usersOwn is the topmost directory from the mount point down to our own cgroup in which we may make cgroups and
 // from which we may move processes (cgroup-v2.rst, "Delegation"); the mount point if there is none.
-func delegated(mount, own string) string {
+func usersOwn(mount, own string) string {
 	p, ok := parseUnifiedPath(own)
 	if !ok {
 		return mount
@@ -185,6 +205,17 @@ func (m *machine) check(need Controllers) error {
 	return errors.Join(errs...)
 }
 
+// domain refuses a v2 parent whose children could hold no process (cgroup-v2.rst, "Threads").
+func (m *machine) domain() error {
+	for _, h := range m.hier {
+		kind, err := readFile(h.parent + "/cgroup.type") // The root has none, and v1.
+		if err == nil && (kind == "threaded" || kind == "domain invalid") {
+			return &UnsupportedError{What: "parent " + h.parent, Err: errors.New(kind), Remedy: "name a directory whose cgroup.type is domain"}
+		}
+	}
+	return nil
+}
+
 func (m *machine) missing() error {
 	if m.mode == ModeV2 {
 		return errors.New("not delegated, or not in the kernel")
@@ -212,6 +243,10 @@ func denied(h *hierarchy, err error) error {
 	if err == nil || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
 		return err
 	}
-	return &UnsupportedError{What: h.ctl.String() + " controller", Err: err,
+	what := h.ctl.String() + " controller"
+	if h.v2 {
+		what = "v2 directory"
+	}
+	return &UnsupportedError{What: what, Err: err,
 		Remedy: "run as root, or have a cgroup delegated (systemd: Delegate=yes; else chown a directory) and name it as Parent; in a container mount cgroups writable"}
 }

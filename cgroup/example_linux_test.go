@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 
 	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 )
@@ -59,13 +60,77 @@ func ExampleGroup_Join() {
 		return
 	}
 	defer join.Close()
-	cmd := exec.Command("sh", "-c", `echo 0 >&3; (echo "never forked") 2>/dev/null || echo "no second process"`)
-	cmd.ExtraFiles = join.Tasks // v1; on v2 join.Dir is for SysProcAttr.CgroupFD
-	cmd.Stderr = nil
+	script := `(echo "never forked"); true`
+	for i := range join.Tasks { // v1
+		script = fmt.Sprintf("echo 0 >&%d; ", 3+i) + script
+	}
+	cmd := exec.Command("sh", "-c", script)
+	cmd.ExtraFiles = join.Tasks
+	if join.Dir != nil { // v2
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(join.Dir.Fd())}
+	}
 	_, _ = cmd.Output()
 	events, _ := leaf.Events()
 	fmt.Println("refused forks:", events.PIDsHits)
 	// Output: refused forks: 1
+}
+
+// A program that outgrows its memory is reported when the kernel kills it, without asking again and again.
+func ExampleGroup_Watch() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	tree, err := cgroup.Open(cgroup.Options{Name: "watch-" + strconv.Itoa(os.Getpid())})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer tree.Close(ctx)
+	group, err := tree.New("job", cgroup.Limits{Memory: 16 << 20})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cmd := exec.Command("sh", "-c", "read go; dd if=/dev/zero of=/dev/null bs=64M count=1")
+	start, _ := cmd.StdinPipe()
+	_ = cmd.Start()
+	_ = group.Add(cmd.Process.Pid)
+	_ = start.Close()
+	for events, err := range group.Watch(ctx) {
+		if err != nil {
+			fmt.Println(err)
+			break
+		}
+		if events.OOMKills.Value > 0 {
+			fmt.Println("out of memory")
+			break
+		}
+	}
+	_ = group.Kill(ctx) // what it left half-dead
+	_ = cmd.Wait()
+	// Output: out of memory
+}
+
+// Limits change while processes run. What can't be is refused, and the old limits hold.
+func ExampleGroup_Update() {
+	ctx := context.Background()
+	tree, err := cgroup.Open(cgroup.Options{Name: "update-" + strconv.Itoa(os.Getpid())})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer tree.Close(ctx)
+	group, err := tree.New("job", cgroup.Limits{CPUs: 2, PIDs: 100, Devices: cgroup.StandardDevices()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(group.Update(cgroup.Limits{CPUs: 0.5, CPUWeight: 10, PIDs: 10}))
+	fmt.Println(group.Update(cgroup.Limits{HugeTLB: map[int64]int64{1 << 21: 0}}) != nil)
+	fmt.Println(group.Limits().CPUs)
+	// Output:
+	// <nil>
+	// true
+	// 0.5
 }
 
 // Limits are checked all at once, before anything is made.

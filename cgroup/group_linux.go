@@ -174,8 +174,15 @@ func (g *Group) write(h *hierarchy, s []setting) error {
 			}
 			return &UnsupportedError{What: "swap limit", Remedy: "boot with swapaccount=1", Err: err}
 		}
-		if errors.Is(err, unix.EBUSY) {
+		switch {
+		case errors.Is(err, unix.EBUSY):
 			err = g.inUse(h, w, err)
+		case errors.Is(err, unix.ENOSPC) && w.value == noCPUSet:
+			// With processes in it it can't be emptied again (validate_change in kernel/cgroup/cpuset.c).
+			var root string
+			if root, err = h.read(h.mount + "/cpuset.cpus.effective"); err == nil {
+				err = h.write(g.dir(h)+"/"+w.file, root)
+			}
 		}
 		if err != nil {
 			return denied(h, err)

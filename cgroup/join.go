@@ -10,7 +10,9 @@ import (
 type Join struct {
 	// Tasks are v1's: open for writing; the child, having one thread, writes "0" to each in this order.
 	Tasks []*os.File
-	// Dir is v2's directory, for clone3's CLONE_INTO_CGROUP (Linux 5.7; SysProcAttr.CgroupFD); nil: none.
+	// Dir is v2's directory, for clone3's CLONE_INTO_CGROUP (Linux 5.7; SysProcAttr.CgroupFD); nil: none. The kernel
+	// kills the child at once (seen on 6.1 to 6.18) if somebody has written to cgroup.kill of this cgroup or the caller's
+	// own, and not as often to the other's; this package does so only to what it removes.
 	Dir *os.File
 
 	later func(*Join) // closes it in the background; nil: Close does

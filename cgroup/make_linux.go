@@ -49,7 +49,7 @@ func (k *making) ensure(g *Group, h *hierarchy) error {
 	dir, top := g.dir(h), g.parent.parent == nil
 	err := h.mkdir(dir)
 	for range 100 {
-		if !top || !errors.Is(err, fs.ErrNotExist) {
+		if !top || !gone(err) {
 			break
 		}
 		// Another owner who closed has just removed the parent.

@@ -28,7 +28,9 @@ type Options struct {
 
 func (o Options) validate() error {
 	var errs []error
-	if o.Parent != "" {
+	if strings.HasPrefix(o.Parent, "/") {
+		errs = append(errs, &FieldError{"Parent", o.Parent, "absolute: it is the path in each hierarchy, as in /proc/PID/cgroup without its first slash"})
+	} else if o.Parent != "" {
 		for part := range strings.SplitSeq(o.Parent, "/") {
 			if reason := badComponent(part); reason != "" {
 				errs = append(errs, &FieldError{"Parent", o.Parent, reason})

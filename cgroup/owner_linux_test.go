@@ -62,7 +62,7 @@ func TestRecover(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, cmd.Process.Kill())
 		_ = cmd.Wait()
-		require.NotEmpty(t, dirs(name))
+		require.NotEmpty(t, dirs(name), "%s", line)
 		pids := strings.Fields(line)
 		require.Len(t, pids, 2)
 		for _, pid := range pids {
@@ -161,9 +161,12 @@ func makeGroup(args []string) error {
 			return err
 		}
 	}
-	o, l := Options{Name: args[0]}, Limits{PIDs: 5}
+	o, l := Options{Name: args[0], Parent: os.Getenv("CGROUP_TEST_PARENT")}, Limits{PIDs: 5}
 	if args[1] == "memory" {
 		l.Memory = 1 << 20
+	}
+	if args[1] == "hugetlb" {
+		l = Limits{HugeTLB: map[int64]int64{2 << 20: 0}}
 	}
 	if args[1] == "unified" {
 		o.Controllers, l = Unified, Limits{}
@@ -206,7 +209,7 @@ func asUser(t testing.TB, c *exec.Cmd) *exec.Cmd {
 func TestOrdinaryUser(t *testing.T) {
 	name := unique()
 	out := output(t, asUser(t, helper(t, "group", name, "pids")))
-	require.Contains(t, out, "cgroup pids controller: mkdir")
+	require.Regexp(t, "^cgroup (pids controller|v2 directory): mkdir", out)
 	require.Contains(t, out, "permission denied (run as root, or have a cgroup delegated")
 	require.Contains(t, out, "unsupported=true permission=true")
 	require.Empty(t, dirs(name))
@@ -227,6 +230,96 @@ func TestDelegated(t *testing.T) {
 	c := helper(t, "group", "mine", "unified")
 	c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(j.Dir.Fd())}
 	require.Equal(t, "made "+dir+"/sandbox.mine.g", output(t, asUser(t, c)))
+}
+
+// In a v2 cgroup that is delegated with a controller a user limits by it; the processes that live there have to make way.
+func TestDelegatedController(t *testing.T) {
+	m, err := detect("")
+	require.NoError(t, err)
+	for _, c := range []Controllers{PIDs, Memory, HugeTLB} {
+		i := slices.IndexFunc(m.hier, func(h *hierarchy) bool { return h.v2 && h.ctl&c != 0 })
+		if i < 0 {
+			t.Log("v1 has", c)
+			continue
+		}
+		top := m.hier[i].mount + "/" + unique()
+		inner := top + "/inner"
+		for _, dir := range []string{top, inner} {
+			if dir == inner {
+				require.NoError(t, enableIn(m.hier[i], m.hier[i].mount, c))
+				require.NoError(t, enableIn(m.hier[i], top, c))
+			}
+			require.NoError(t, os.Mkdir(dir, 0o755))
+			t.Cleanup(func() { require.NoError(t, os.Remove(dir)) })
+		}
+		for _, f := range []string{"", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"} {
+			require.NoError(t, os.Chown(inner+f, 65534, 65534))
+		}
+		try := func(lives string) string {
+			fd, err := os.Open(lives)
+			require.NoError(t, err)
+			defer fd.Close()
+			cmd := asUser(t, helper(t, "group", "mine", c.String()))
+			cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(fd.Fd())
+			return output(t, cmd)
+		}
+		require.Contains(t, try(inner), "device or resource busy (processes live in "+inner+" itself: move them to a cgroup below it")
+		home := inner + "/home"
+		require.NoError(t, os.Mkdir(home, 0o755))
+		t.Cleanup(func() { require.NoError(t, os.Remove(home)) })
+		require.NoError(t, os.Chown(home, 65534, 65534))
+		require.NoError(t, os.Chown(home+"/cgroup.procs", 65534, 65534))
+		require.Equal(t, "made "+inner+"/sandbox.mine.g", try(home))
+	}
+}
+
+// A parent that somebody else has is no use, one that is the user's own is, on v1, too.
+func TestForeignParent(t *testing.T) {
+	m, err := detect("")
+	require.NoError(t, err)
+	h := m.hier[slices.IndexFunc(m.hier, func(h *hierarchy) bool { return h.ctl&PIDs != 0 })]
+	parent := unique()
+	dir := h.mount + "/" + parent
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	t.Cleanup(func() { require.NoError(t, os.Remove(dir)) })
+	try := func() string {
+		cmd := asUser(t, helper(t, "group", "mine", "pids"))
+		cmd.Env = append(cmd.Env, "CGROUP_TEST_PARENT="+parent)
+		return output(t, cmd)
+	}
+	if h.v2 {
+		require.NoError(t, enableIn(h, h.mount, PIDs))
+		require.Contains(t, try(), "cgroup pids controller: not delegated")
+		require.NoError(t, enableIn(h, dir, PIDs))
+	}
+	require.Contains(t, try(), "mkdir "+dir+"/mine.g: permission denied (run as root, or have a cgroup delegated")
+	require.NoError(t, os.Chown(dir, 65534, 65534))
+	require.Equal(t, "made "+dir+"/mine.g", try())
+}
+
+// What is no directory for groups is refused, and nothing is made.
+func TestBadParent(t *testing.T) {
+	tree, err := Open(Options{Name: "x", Parent: "cgroup.procs"})
+	if err == nil { // v1 alone sees it when it makes something
+		_, err = tree.New("g", Limits{PIDs: 1})
+	}
+	require.ErrorIs(t, err, syscall.ENOTDIR)
+	_, err = Open(Options{Name: "x", Parent: "/sys/fs/cgroup/memory/x"})
+	require.ErrorIs(t, err, fs.ErrInvalid)
+	require.ErrorContains(t, err, `Parent: "/sys/fs/cgroup/memory/x": absolute: it is the path in each hierarchy`)
+
+	m, err := detect("")
+	require.NoError(t, err)
+	h := m.hier[slices.IndexFunc(m.hier, func(h *hierarchy) bool { return h.v2 })]
+	parent := unique()
+	for _, dir := range []string{h.mount + "/" + parent, h.mount + "/" + parent + "/threads"} {
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		t.Cleanup(func() { require.NoError(t, os.Remove(dir)) })
+	}
+	require.NoError(t, os.WriteFile(h.mount+"/"+parent+"/threads/cgroup.type", []byte("threaded"), 0))
+	_, err = Open(Options{Name: "x", Parent: parent + "/threads"})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "/threads: threaded (name a directory whose cgroup.type is domain)")
 }
 
 func TestMissing(t *testing.T) {

@@ -32,7 +32,7 @@ func (m *machine) settings(h *hierarchy, own Controllers, l Limits) []setting {
 	if has(CPUSet) {
 		set := l.CPUSet
 		if set == "" {
-			set = "\n" // Without a byte there would be no write.
+			set = noCPUSet
 		}
 		s = append(s, setting{file: "cpuset.cpus", value: set})
 	}
@@ -54,6 +54,9 @@ func cpuSettings(s []setting, h *hierarchy, l Limits) []setting {
 	return append(s, setting{file: cfsPeriod, value: period}, setting{file: cfsQuota, value: orMinus(quota)},
 		setting{file: "cpu.shares", value: strconv.Itoa(shares(weight))})
 }
+
+// noCPUSet is v2's for "as above": without a byte there would be no write.
+const noCPUSet = "\n"
 
 // v1's files of CPU bandwidth.
 const cfsPeriod, cfsQuota = "cpu.cfs_period_us", "cpu.cfs_quota_us"

@@ -42,6 +42,9 @@ func Open(o Options) (*Tree, error) {
 	if err := m.check(o.Controllers); err != nil {
 		return nil, err
 	}
+	if err := m.domain(); err != nil {
+		return nil, err
+	}
 	t := &Tree{opts: o, m: m}
 	t.root = &Group{tree: t, name: o.Name, rel: o.prefix(), children: map[string]*Group{}}
 	t.root.pool.parent = t.root

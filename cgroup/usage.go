@@ -22,7 +22,7 @@ func (f Figure[T]) String() string {
 // Usage is what the processes of a group and of the groups below it have used since the group was made. A figure is
 // Measured when the group has the controller for it (Options.Controllers, or a limit that needs it).
 type Usage struct {
-	// CPU is exact, in nanoseconds (v2: microseconds). User and System add up to it; their proportion is sampled by
+	// CPU is exact, in nanoseconds (v2: microseconds). User and System add up to it (v2: but for one); their proportion is sampled by
 	// the timer tick, as in getrusage(2).
 	CPU, User, System Figure[time.Duration]
 	// Memory and MemoryPeak are bytes with page cache and kernel memory (page tables, stacks, sockets), of files only
