@@ -9,19 +9,25 @@ import (
 // Pressure says how long the tasks of a group and of the groups below it had to wait for what was short: pressure stall
 // information, Documentation/accounting/psi.rst.
 type Pressure struct {
-	CPU, Memory, IO Stalls
+	CPU    Stalls // a processor
+	Memory Stalls // reclaim, swap, and what had been dropped from the page cache
+	IO     Stalls // disks
 }
 
-// Stalls are the times in which some of the tasks that had work to do waited, and in which all of them did.
+// Stalls are the times in which tasks waited for one kind of thing.
 type Stalls struct {
-	Some, Full Stall
+	Some Stall // at least one of those that had work to do
+	Full Stall // all of them
 }
 
-// Stall is the share of the last 10, 60 and 300 seconds, in per cent, and the sum since the group was made.
+// Stall is how much of the time was so.
 type Stall struct {
+	// Avg10, Avg60 and Avg300 are of the last 10, 60 and 300 seconds, in per cent.
 	Avg10, Avg60, Avg300 float64
-	Total                time.Duration // in microseconds
-	Measured             bool          // whether the kernel gave it: CPU.Full needs Linux 5.13
+	// Total is since the group was made, to the microsecond.
+	Total time.Duration
+	// Measured says whether the kernel gave it: CPU.Full needs Linux 5.13.
+	Measured bool
 }
 
 // parsePressure reads the lines "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" and "full …".

@@ -153,7 +153,7 @@ func TestPressure(t *testing.T) {
 
 func TestParsePressure(t *testing.T) {
 	p := parsePressure("some avg10=1.50 avg60=0.25 avg300=99.99 total=1234\nfull avg10=0.00 avg60=x avg300=0.00 total=1\n")
-	require.Equal(t, Stalls{Some: Stall{1.5, 0.25, 99.99, 1234 * time.Microsecond, true}}, p)
+	require.Equal(t, Stalls{Some: Stall{Avg10: 1.5, Avg60: 0.25, Avg300: 99.99, Total: 1234 * time.Microsecond, Measured: true}}, p)
 	require.Equal(t, Stalls{}, parsePressure(""))
 }
 
