@@ -318,8 +318,9 @@ func (g *Group) forget() {
 }
 
 // Kill ends every process in g and below it by SIGKILL, new ones included, and returns when none is left; frozen ones
-// are thawed. It ends early with ctx. Limits are as before after it. A process that sleeps in the kernel
-// uninterruptibly, or on v1 lives in a PID namespace that isn't below ours, can keep it waiting.
+// are thawed. It ends early with ctx. Limits are as before after it, and g can be used on. A process that sleeps in the
+// kernel uninterruptibly, or on v1 is frozen by a group above or lives in a PID namespace that isn't below ours, can keep
+// it waiting.
 func (g *Group) Kill(ctx context.Context) error { return killer{ps: g.places()}.all(ctx) }
 
 // Remove waits until no process is left in g and below it, and removes them. It ends early with ctx, and g can't be

@@ -371,6 +371,11 @@ func TestUpdateBelowUse(t *testing.T) {
 	require.NoError(t, c.Process.Signal(syscall.Signal(0)))
 	require.NoError(t, g.Update(Limits{Memory: 100 << 20, PIDs: 3}))
 	require.Equal(t, "104857600", memoryLimit(t, g))
+	require.Equal(t, "3", value(t, g, PIDs, "pids.max"), "less threads than there are")
+	u, err := g.Usage()
+	require.NoError(t, err)
+	require.Greater(t, u.PIDs.Value, int64(3))
+	require.NoError(t, c.Process.Signal(syscall.Signal(0)))
 }
 
 // What is only page cache makes way.

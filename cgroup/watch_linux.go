@@ -29,7 +29,8 @@ func (g *Group) Watch(ctx context.Context) iter.Seq2[Events, error] {
 type watch struct {
 	g     *Group
 	yield func(Events, error) bool
-	last  Events
+	now   Events // as read
+	last  Events // as yielded
 	begun bool
 	ended bool // by the caller
 }
@@ -45,8 +46,15 @@ func (w *watch) run(ctx context.Context) error {
 	}
 	for !w.ended {
 		begun, kills := w.begun, w.last.OOMKills
-		err := wait.until(w.look)
-		if err == nil && begun && kills == w.last.OOMKills {
+		err := wait.until(func(notice bool) (bool, error) {
+			err := w.read()
+			return notice || w.fresh(), err
+		})
+		if err != nil {
+			return err
+		}
+		w.emit()
+		if begun && kills == w.last.OOMKills {
 			err = w.late(wait.ctx)
 		}
 		if err != nil {
@@ -56,18 +64,21 @@ func (w *watch) run(ctx context.Context) error {
 	return nil
 }
 
-// look yields what is new.
-func (w *watch) look(notice bool) (bool, error) {
-	e, err := w.g.Events()
-	if err != nil {
-		return false, err
+func (w *watch) read() (err error) {
+	w.now, err = w.g.Events()
+	return err
+}
+
+func (w *watch) fresh() bool {
+	return !w.begun || w.now.OOMKills != w.last.OOMKills || w.now.MemoryHits != w.last.MemoryHits || w.now.PIDsHits != w.last.PIDsHits
+}
+
+// emit yields what is new.
+func (w *watch) emit() {
+	if w.fresh() {
+		w.begun, w.last = true, w.now
+		w.ended = !w.yield(w.now, nil)
 	}
-	fresh := !w.begun || e.OOMKills != w.last.OOMKills || e.MemoryHits != w.last.MemoryHits || e.PIDsHits != w.last.PIDsHits
-	if fresh {
-		w.begun, w.last = true, e
-		w.ended = !w.yield(e, nil)
-	}
-	return fresh || notice, nil
 }
 
 // late looks for a kill: v1's notice comes before the kernel has chosen whom (mem_cgroup_oom in mm/memcontrol.c), and
@@ -79,11 +90,12 @@ func (w *watch) late(ctx context.Context) error {
 	}
 	kills := w.last.OOMKills
 	end := time.Now().Add(time.Second)
-	for pause := (backoff{}); !w.ended && w.last.OOMKills == kills && time.Now().Before(end); {
-		if err := pause.wait(ctx); err != nil {
-			return err
+	for pause := (backoff{}); !w.ended && w.last.OOMKills == kills && time.Now().Before(end); w.emit() {
+		err := pause.wait(ctx)
+		if err == nil {
+			err = w.read()
 		}
-		if _, err := w.look(true); err != nil {
+		if err != nil {
 			return err
 		}
 	}
