@@ -126,6 +126,18 @@ func (b *box) limit() (err error) {
 	return err
 }
 
+// update changes the cgroup of the sandbox.
+func (b *box) update(l Limits) error {
+	switch {
+	case b.group != nil:
+		return b.group.Update(l.cgroup())
+	case l.cgroup().IsZero():
+		return nil
+	}
+	return &world.Unsupported{What: "a limit of the sandbox's cgroup", Why: errors.New("it was built without one"),
+		Remedy: "name a limit of that kind in the Options, so that its commands start in one"}
+}
+
 // useGroups says that the box uses the store's cgroups from now on, or why it can't.
 func (b *box) useGroups() error {
 	b.groupsMu.Lock()

@@ -26,6 +26,8 @@ func newBox(_ context.Context, o *Options) (*box, error) {
 
 func (*box) close() error { return nil }
 
+func (*box) update(Limits) error { return unsupported() }
+
 func (*box) dial(context.Context, string, string) (net.Conn, error) { return nil, unsupported() }
 
 func (*box) listen(context.Context, string, string) (net.Listener, error) { return nil, unsupported() }

@@ -83,7 +83,7 @@ var corpus = func() []specimen {
 		oom("files", 100_000, sandbox.Limits{Memory: 32 * mib}),
 		oom("dirs", 100_000, sandbox.Limits{Memory: 32 * mib}),
 		oom("grandchild", 128*mib, sandbox.Limits{}),
-		oom("exit", 0, sandbox.Limits{Memory: 64 << 10}), // not enough for its exec
+		oom("exit", 0, sandbox.Limits{Memory: 64 << 10}),                              // not enough for its exec
 		{how: "disk", n: 128 * mib, limits: long, want: sandbox.Exited, also: memory}, // page cache is given back
 		fine("anon", 32*mib), fine("stack", 4*mib), fine("heap", 32*mib), fine("sysv", 32*mib), fine("tmpfs", 32*mib),
 		fine("memfd", 32*mib), fine("files", 1000), fine("dirs", 1000),

@@ -38,7 +38,7 @@ func (p *process) guard() *guard {
 	if l := p.limits.CPUTime; l > 0 {
 		g.clock = newCPUClock(p, l)
 	}
-	if p.leaf != nil && p.cmd.Limits.Memory+p.box.opts.Limits.Memory > 0 {
+	if p.leaf != nil && p.cmd.Limits.Memory+p.sum.Memory > 0 {
 		g.ctx, g.cancel = context.WithCancel(context.Background())
 		g.work.Add(1)
 		g.memory = time.AfterFunc(memoryDelay, func() {

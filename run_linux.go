@@ -23,7 +23,8 @@ type process struct {
 	core   *core
 	box    *box
 	cmd    *Cmd
-	limits Limits // merged with the defaults of the Options
+	sum    Limits // the sandbox's when it was started
+	limits Limits // its own, merged with the defaults of those
 	stdio  *stdio
 	leaf   *cgroup.Group // nil: none
 	entry  *cgroup.Join  // how the child enters it
@@ -78,21 +79,23 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, here bool) (*process, error
 	if cmd == nil {
 		return nil, &FieldError{"Cmd", nil, "nil"}
 	}
-	if err := errors.Join(cmd.validate(), cmd.fits(&c.opts)); err != nil {
-		return nil, errors.Join(c.opts.validate(), err)
+	sum := c.limits()
+	if err := errors.Join(cmd.validate(), cmd.fits(c.opts.Env, sum)); err != nil {
+		return nil, errors.Join(c.opts.validateWith(sum), err)
 	}
 	b, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{core: c, box: b, cmd: cmd, here: here, gone: make(chan struct{}), done: make(chan struct{})}
+	p := &process{core: c, box: b, cmd: cmd, here: here, sum: sum, gone: make(chan struct{}), done: make(chan struct{})}
 	if !c.enter(p) {
 		return nil, os.ErrClosed
 	}
 	p.copying, p.stopCopying = context.WithCancelCause(c.closing)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if wall := cmd.Limits.merged(c.opts.Limits).Wall; wall > 0 {
+	p.limits = cmd.Limits.merged(sum)
+	if wall := p.limits.Wall; wall > 0 {
 		// A file lease in the sandbox can hold an exec up (fcntl(2), F_SETLEASE).
 		t := time.AfterFunc(wall+startGrace, func() { cancel(errWallStart) })
 		defer t.Stop()
@@ -139,7 +142,6 @@ func (p *process) leave() {
 
 // launch prepares everything that the command needs and executes it.
 func (p *process) launch(ctx context.Context) (err error) {
-	p.limits = p.cmd.Limits.merged(p.box.opts.Limits)
 	w := world.Command{}
 	if w.Rlimits, err = world.Rlimits(rlimits(p.limits)); err != nil {
 		return err
@@ -212,7 +214,7 @@ func (p *process) runs(child *world.Process) {
 // then says ENOMEM, E2BIG or ENFILE, or kills the child, according to where it
 // ran out.
 func (p *process) starved(err error) bool {
-	if p.leaf == nil || p.limits.Memory == 0 && p.box.opts.Limits.Memory == 0 {
+	if p.leaf == nil || p.limits.Memory == 0 && p.sum.Memory == 0 {
 		return false
 	}
 	var e *spawn.Error

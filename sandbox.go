@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -26,7 +27,9 @@ type core struct {
 	close   context.CancelCauseFunc
 	down    chan struct{} // closed when everything is taken down
 
-	mu       sync.Mutex
+	updating sync.Mutex // held by Update
+
+	mu       sync.Mutex // guards opts.Limits, too
 	closed   bool
 	building *building
 	box      *box
@@ -196,8 +199,18 @@ func (s *Sandbox) Listen(ctx context.Context, network, addr string) (net.Listene
 // Name returns the sandbox's name, empty as long as one has still to be made up.
 func (s *Sandbox) Name() string { return s.core.name() }
 
-// Limits returns the limits of the sandbox.
-func (s *Sandbox) Limits() Limits { return s.core.opts.Limits }
+// Limits returns the limits of the sandbox as they are now.
+func (s *Sandbox) Limits() Limits { return s.core.limits() }
+
+// Update replaces Options.Limits, all of them. Those that bound all commands
+// together hold for running ones at once, those that are defaults for commands that
+// are started from now on. After an error the old ones hold. Memory below what is in
+// use and can't be given back is an error (a *cgroup.InUseError); fewer PIDs than there
+// are end nobody. A limit that needs a cgroup is errors.ErrUnsupported for a sandbox
+// that was built without one: its Options named none.
+func (s *Sandbox) Update(ctx context.Context, l Limits) error {
+	return s.wrap("update", s.core.update(ctx, l))
+}
 
 // Close kills what runs in the sandbox, waits for its end and takes the sandbox
 // down. Calls in flight end with os.ErrClosed, and so does every later one but
@@ -226,6 +239,52 @@ func (c *core) name() string {
 		return c.box.name
 	}
 	return c.opts.Name
+}
+
+func (c *core) limits() Limits {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.opts.Limits
+	l.IO = slices.Clone(l.IO)
+	return l
+}
+
+func (c *core) update(ctx context.Context, l Limits) error {
+	o := Options{Limits: l}
+	if err := o.validate(); err != nil {
+		return err
+	}
+	l = o.clone().Limits
+	c.updating.Lock()
+	defer c.updating.Unlock()
+	for {
+		c.mu.Lock()
+		b, box := c.building, c.box
+		switch {
+		case c.closed:
+			c.mu.Unlock()
+			return os.ErrClosed
+		case b == nil && box == nil:
+			c.opts.Limits = l
+			c.mu.Unlock()
+			return nil
+		}
+		c.mu.Unlock()
+		if box != nil {
+			if err := box.update(l); err != nil {
+				return err
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.opts.Limits = l
+			return nil
+		}
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // open returns the box, once somebody has built it.

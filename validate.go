@@ -50,7 +50,10 @@ const (
 )
 
 // validate returns all faults of o at once.
-func (o *Options) validate() error {
+func (o *Options) validate() error { return o.validateWith(o.Limits) }
+
+// validateWith is validate with other Limits.
+func (o *Options) validateWith(l Limits) error {
 	f := &faults{prefix: "Options."}
 	if o.Name != "" {
 		f.check(store.CheckName(o.Name) != nil, "Name", o.Name, "not of the form [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
@@ -67,7 +70,7 @@ func (o *Options) validate() error {
 		f.check(c.Monotonic%time.Second != 0, "Clock.Monotonic", c.Monotonic, "not a whole number of seconds")
 		f.check(c.Boottime%time.Second != 0, "Clock.Boottime", c.Boottime, "not a whole number of seconds")
 	}
-	f.limits(o.Limits)
+	f.limits(l)
 	if err := o.Network.Validate(); err != nil {
 		f.add("Network", nil, err.Error())
 	}
@@ -133,10 +136,11 @@ func (c *Cmd) validate() error {
 	return errors.Join(f.errs...)
 }
 
-// fits says whether the kernel will take the arguments of c.
-func (c *Cmd) fits(o *Options) error {
-	most := argLimit(c.Limits.merged(o.Limits).Stack)
-	if size := argSize(c.Args) + argSize(c.Env) + argSize(o.Env); size > most {
+// fits says whether the kernel will take the arguments of c, and of what the
+// sandbox adds to its environment.
+func (c *Cmd) fits(env []string, defaults Limits) error {
+	most := argLimit(c.Limits.merged(defaults).Stack)
+	if size := argSize(c.Args) + argSize(c.Env) + argSize(env); size > most {
 		return &FieldError{"Cmd.Args", nil, fmt.Sprintf("with Env %d bytes, more than the %d that fit on the stack (execve(2), Limits.Stack)", size, most)}
 	}
 	return nil

@@ -58,7 +58,7 @@ func (p *process) hit(s Status, own bool) {
 // of memory a process was killed for, Lost if none was.
 // killed says that it ended by SIGKILL.
 func (p *process) hits(killed bool) (oom Status) {
-	if p.leaf == nil || p.cmd.Limits.touchless() && p.box.opts.Limits.touchless() && !killed {
+	if p.leaf == nil || p.cmd.Limits.touchless() && p.sum.touchless() && !killed {
 		return Lost // nothing was there to run into
 	}
 	ev, err := p.leaf.Events()
