@@ -23,6 +23,8 @@ race: deps
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
 	$(GO) run ./internal/bench spawn
+	$(GO) run ./internal/bench limits
+	$(GO) run ./internal/bench accuracy
 
 # The long ones: TestSoak… in files with the build tag soak.
 soak: deps

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,6 +78,29 @@ func TestLoads(t *testing.T) {
 		require.Positive(t, p.Stops, p.Load)
 		require.LessOrEqual(t, p.P99, p.Max, p.Load)
 		require.Equal(t, i > 0, p.Rate > 0, p.Load)
+	}
+}
+
+// Each level of each way has a rate, and each figure a value.
+func TestLimits(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("testenv: needs root")
+	}
+	exe := testenv.Go(t, ".")
+	testenv.Leaks(t)
+	var r report
+	require.NoError(t, json.Unmarshal(output(t, exe, "limits", "-n", "1", "-run", "warm Run", "-json"), &r))
+	require.Len(t, r.Rates, 3)
+	for _, row := range r.Rates {
+		require.Empty(t, row.Missing, row.Name)
+		require.Len(t, row.Rates, len(levels), row.Name)
+		require.Positive(t, slices.Min(row.Rates), row.Name)
+	}
+	r = report{}
+	require.NoError(t, json.Unmarshal(output(t, exe, "accuracy", "-n", "1", "-json"), &r))
+	require.Len(t, r.Accuracy, 11)
+	for _, f := range r.Accuracy {
+		require.LessOrEqual(t, f.P50, f.Worst, f.What)
 	}
 }
 

@@ -7,6 +7,8 @@
 //	go run ./internal/bench spawn -heap      how that depends on the embedder's memory
 //	go run ./internal/bench spawn -fds       … on its open descriptors
 //	go run ./internal/bench spawn -pauses    what 500 starts a second do to the embedder
+//	go run ./internal/bench limits           starts a second, several at a time, under limits
+//	go run ./internal/bench accuracy         how exact limits and figures are
 //
 // Milliseconds differ between machines and days; ratios of one run can be compared.
 package main
@@ -34,6 +36,7 @@ func main() {
 
 // config is what the command line says.
 type config struct {
+	command     string
 	rounds      int
 	program     string
 	idle        time.Duration
@@ -59,10 +62,13 @@ func bench(ctx context.Context, args []string) error {
 	if len(args) == 1 && args[0] == loadCommand {
 		return beLoad(ctx)
 	}
-	if len(args) == 0 || args[0] != "spawn" {
-		return errors.New("usage: bench spawn [flags]")
+	if len(args) > 1 && args[0] == selfCommand {
+		return inside(args[1:])
 	}
-	c, err := parse(args[1:])
+	if len(args) == 0 || defaultRounds[args[0]] == 0 {
+		return errors.New("usage: bench spawn|limits|accuracy [flags]")
+	}
+	c, err := parse(args[0], args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}
@@ -72,10 +78,13 @@ func bench(ctx context.Context, args []string) error {
 	return c.run(ctx)
 }
 
-func parse(args []string) (*config, error) {
-	c := &config{}
-	f := flag.NewFlagSet("bench spawn", flag.ContinueOnError)
-	f.IntVar(&c.rounds, "n", 300, "`rounds`; each measures every way once, in random order")
+// defaultRounds has an entry for each command.
+var defaultRounds = map[string]int{"spawn": 300, "limits": 8, "accuracy": 5}
+
+func parse(command string, args []string) (*config, error) {
+	c := &config{command: command}
+	f := flag.NewFlagSet("bench "+command, flag.ContinueOnError)
+	f.IntVar(&c.rounds, "n", defaultRounds[command], "`rounds`; each measures every way once, in random order")
 	f.StringVar(&c.program, "program", "", "`path` below /usr of a program to be run with the argument \"true\"; default: a static one that exits at once")
 	f.DurationVar(&c.idle, "idle", time.Millisecond, "`time` before each start, for the kernel to clear away what the last one left")
 	f.Func("run", "`regexp` of the ways to measure; default: all", c.only.set)
@@ -111,6 +120,10 @@ func (c *config) run(ctx context.Context) (err error) {
 	defer stop()
 	r := newReport(c)
 	switch {
+	case c.command == "limits":
+		r.Rates, err = e.rates(ctx)
+	case c.command == "accuracy":
+		r.Accuracy, err = e.accuracy(ctx)
 	case c.heap || c.fds || c.pauses:
 		err = e.loads(ctx, r)
 	default:

@@ -27,6 +27,9 @@ type report struct {
 	Ways    []*way   `json:"ways,omitempty"`
 	Loads   []row    `json:"loads,omitempty"`
 	Pauses  []*pause `json:"pauses,omitempty"`
+
+	Rates    []rateRow `json:"rates,omitempty"`
+	Accuracy []figure  `json:"accuracy,omitempty"`
 }
 
 func newReport(c *config) *report {
@@ -48,6 +51,8 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	printWays(t, r.Ways)
 	printLoads(t, r.Loads)
 	printPauses(t, r.Pauses)
+	printRates(t, r.Rates)
+	printAccuracy(t, r.Accuracy)
 	if err := t.Flush(); err != nil {
 		return err
 	}
