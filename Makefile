@@ -27,7 +27,8 @@ bench: deps
 	$(GO) run ./internal/bench accuracy
 
 # The long ones: TestSoak… in files with the build tag soak.
-soak: deps
+soak:
+	@bash scripts/deps stress-ng
 	$(GOTEST) -count=1 -timeout 2h -tags soak -run '^TestSoak' $(PKG)
 
 # The tests of internal/spawn on an emulated arm64 machine with a Debian kernel (TCG: no KVM).
