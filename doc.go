@@ -34,7 +34,8 @@
 //
 // The host's own /usr with what programs need of /etc, read-only, as nobody's
 // files: root of the sandbox can read what everybody can; and private
-// empty /tmp, /run and /home; nothing of the host's /home, /root, /var, /run or
+// empty /tmp, /run and /home. (Where the embedder is root, all but those is one tree
+// of mounts, made once for all sandboxes of a Store.) Nothing of the host's /home, /root, /var, /run or
 // /tmp. A network namespace with only lo. User, mount, PID, UTS, IPC and cgroup
 // namespaces. Root of the sandbox is, outside, an id that nobody else has: as
 // root a block of 65,536 ids of its own, as a user the caller's id, and his
@@ -53,10 +54,15 @@
 //     A command that isn't found is an error.
 //   - Contexts. Run's bounds everything, Start's only the start, Wait's only the
 //     wait.
-//   - Limits combine. Memory, PIDs and CPUs of Options bound all commands of the
-//     sandbox together, those of Cmd each one; the tighter holds. Wall, Output,
-//     FileSize, Stack and OpenFiles of Options are the defaults of each Cmd. What
-//     can't be enforced is errors.ErrUnsupported, never ignored.
+//   - Limits combine. Memory, Swap, PIDs, CPUs, CPUSet and IO of Options bound all
+//     commands of the sandbox together, those of Cmd each one; the tighter holds.
+//     CPUTime, Wall, Output, FileSize, Stack and OpenFiles of Options are the defaults
+//     of each Cmd. What can't be enforced is errors.ErrUnsupported, never ignored.
+//   - Verdicts. Status says how a command ended, Hit every limit that it touched and
+//     whose that was; ExitCode, Signal and Usage are the command's own all the same.
+//     They come from the kernel's counters, not from a guess at SIGKILL. When the kernel
+//     kills a process for memory, be it a grandchild, the rest of the tree is killed and
+//     the Status is MemoryLimit, or HostOOM where no limit of ours had run out.
 //   - Environment: PATH, HOME and USER, then the image's, Options.Env and Cmd.Env,
 //     merged by key. Nothing comes from the embedder. Descriptors, resource
 //     limits, umask, priority, affinity and ignored signals do not, either.
@@ -83,8 +89,10 @@
 // This version has no seccomp filter and no Landlock rules: the kernel's whole
 // system call surface that needs no privilege is reachable, and so is what no
 // namespace covers, as vsock sockets to a hypervisor (vsock(7)). The private file
-// systems are bounded by half of the machine's memory each, as tmpfs is. Limits on processor
-// time, disk and I/O are to come, and so are terminals, volumes and bridges.
+// systems are bounded by half of the machine's memory each, as tmpfs is, unless
+// Limits.Memory does. A limit on disk space is to come, and so are terminals, volumes
+// and bridges. On cgroup v1 the scope of a memory kill is that of the innermost limit
+// that was touched at all, and page cache touches a limit, too.
 // The kernel is the boundary; a bug in it is one here.
 //
 // # Privileges and kernels
