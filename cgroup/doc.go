@@ -37,6 +37,8 @@
 // group's own limit; when the whole machine is short of memory up to 4 MiB of it may be swapped out beyond the limit,
 // without swap accounting (no memory.memsw files) any amount. A group without a controller
 // is not limited by it: its processes stay where they are in that hierarchy, which is their parent's group.
+// On v2 of Linux 5.10 a child that is born in a group (Join.Dir) keeps its parent's processors, whatever CPUSet says: it
+// has to set its affinity itself, or be moved by Group.Add. (Seen; not on 6.1 and later.)
 // [Events].OOMKills counts kills for the limit of any group above, too. An owner whose process ended without Close
 // leaves its directories to Recover, and so does one who ends between Release and Flush or Close.
 //

@@ -35,8 +35,8 @@ func Example() {
 	_ = cmd.Wait()
 	usage, _ := group.Usage()
 	events, _ := group.Events()
-	fmt.Println(err, usage.PIDsPeak, usage.CPU.Value > 0, "OOM kills:", events.OOMKills)
-	// Output: <nil> 3 true OOM kills: 0
+	fmt.Println(err, usage.PIDs.Measured, usage.CPU.Value > 0, "OOM kills:", events.OOMKills)
+	// Output: <nil> true true OOM kills: 0
 }
 
 // A command that is to run inside from its first instruction enters by itself.

@@ -120,9 +120,13 @@ func TestMemory(t *testing.T) {
 			require.NoError(t, err)
 			e, err := g.Events()
 			require.NoError(t, err)
-			require.True(t, e.MemoryHits.Measured && e.OOMKills.Measured && u.MemoryPeak.Measured)
+			require.True(t, e.MemoryHits.Measured && e.OOMKills.Measured)
+			require.Equal(t, hasPeaks(g), u.MemoryPeak.Measured)
 			require.Equal(t, c.dies, e.OOMKills.Value > 0)
 			require.Equal(t, c.dies, e.MemoryHits.Value > 0)
+			if !u.MemoryPeak.Measured {
+				return
+			}
 			if c.dies {
 				require.InDelta(t, c.l.Memory, u.MemoryPeak.Value, 1<<20)
 			} else {
@@ -196,12 +200,12 @@ func TestForkBomb(t *testing.T) {
 			c := inside(t, g, "sh", "-c", forkBomb)
 			c.Args = append(append([]string{"sh"}, enter...), c.Args...)
 			c = run(t, c)
-			eventually(t, func() bool { u, err := box.Usage(); return err == nil && u.PIDsPeak.Value >= 30 })
+			eventually(t, func() bool { u, err := box.Usage(); return err == nil && max(u.PIDs.Value, u.PIDsPeak.Value) >= 25 })
 			if own == PIDs {
 				eventually(t, func() bool { e, err := g.Events(); return err == nil && e.PIDsHits.Value > 0 })
 				u, err := g.Usage()
 				require.NoError(t, err)
-				require.LessOrEqual(t, u.PIDsPeak.Value, int64(30))
+				require.LessOrEqual(t, max(u.PIDs.Value, u.PIDsPeak.Value), int64(30))
 			}
 			require.NoError(t, g.Kill(limit(t)))
 			if own == PIDs {
@@ -277,7 +281,7 @@ func TestUnmeasured(t *testing.T) {
 		zero := Figure[time.Duration]{0, true}
 		want.CPU, want.User, want.System = zero, zero, zero
 	}
-	want.PIDsPeak.Measured = u.PIDsPeak.Measured // Linux 6.9
+	want.PIDsPeak.Measured = u.PIDsPeak.Measured // Linux 6.1
 	require.Equal(t, want, u)
 	e, err := g.Events()
 	require.NoError(t, err)
@@ -403,7 +407,9 @@ func TestCPUSetGroups(t *testing.T) {
 	require.NoError(t, err)
 	g, err := box.New("g", Limits{})
 	require.NoError(t, err)
-	c := sleeper(t, g)
+	// Moved in: until Linux 6.4 one that is born in a v2 group keeps its parent's processors.
+	c := run(t, exec.Command("sleep", "1000"))
+	require.NoError(t, g.Add(c.Process.Pid))
 	allowed := func() string {
 		_, s, _ := strings.Cut(slurp(fmt.Sprintf("/proc/%d/status", c.Process.Pid)), "Cpus_allowed_list:\t")
 		s, _, _ = strings.Cut(s, "\n")

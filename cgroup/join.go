@@ -12,7 +12,7 @@ type Join struct {
 	Tasks []*os.File
 	// Dir is v2's directory, for clone3's CLONE_INTO_CGROUP (Linux 5.7; SysProcAttr.CgroupFD); nil: none. The kernel
 	// kills the child at once (seen on 6.1 to 6.18) if somebody has written to cgroup.kill of this cgroup or the caller's
-	// own, and not as often to the other's; this package does so only to what it removes.
+	// own, and not as often to the other's; this package does so only to what it removes. See the package for CPUSet.
 	Dir *os.File
 
 	later func(*Join) // closes it in the background; nil: Close does

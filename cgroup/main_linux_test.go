@@ -245,6 +245,12 @@ func output(t testing.TB, c *exec.Cmd) string {
 	return string(bytes.TrimSpace(b))
 }
 
+// hasPeaks says whether the kernel keeps the peaks of memory and tasks: v2 does since Linux 5.19 and 6.1.
+func hasPeaks(g *Group) bool {
+	h := g.in(PIDs)
+	return h != nil && exists(g.dir(h)+"/pids.peak")
+}
+
 // memoryLimit is what the kernel has as the limit of memory; "" for none.
 func memoryLimit(t testing.TB, g *Group) string {
 	if g.in(Memory).v2 {

@@ -34,12 +34,14 @@ func TestLeafFresh(t *testing.T) {
 		g.mu.Unlock()
 		u, err := g.Usage()
 		require.NoError(t, err)
-		require.Equal(t, Figure[int64]{0, true}, u.PIDsPeak)
+		require.Equal(t, Figure[int64]{0, hasPeaks(g)}, u.PIDsPeak)
 		require.NoError(t, inside(t, g, "true").Run())
 		u, err = g.Usage()
 		require.NoError(t, err)
-		require.Equal(t, int64(1), u.PIDsPeak.Value)
-		require.Positive(t, u.MemoryPeak.Value)
+		if hasPeaks(g) {
+			require.Equal(t, int64(1), u.PIDsPeak.Value)
+			require.Positive(t, u.MemoryPeak.Value)
+		}
 		require.Positive(t, u.CPU.Value)
 		g.Release()
 		_, err = g.Join()
@@ -256,7 +258,7 @@ func TestLeafConcurrent(t *testing.T) {
 					return
 				}
 				_ = j.Close()
-				if u, err := g.Usage(); err != nil || !u.MemoryPeak.Measured {
+				if u, err := g.Usage(); err != nil || !u.Memory.Measured {
 					t.Error(u, err)
 				}
 				g.Release()

@@ -30,7 +30,7 @@ type Usage struct {
 	// kernel lets a process that it has killed finish. Of a program that reads files it is what the cache was let
 	// grow to; see MemoryStat for what the memory is.
 	Memory, MemoryPeak Figure[int64]
-	// PIDs and PIDsPeak are numbers of tasks; the peak needs Linux 6.9.
+	// PIDs and PIDsPeak are numbers of tasks; the peak needs Linux 6.1.
 	PIDs, PIDsPeak Figure[int64]
 	// ReadBytes, WriteBytes, ReadOps and WriteOps are what disks were asked for, the page cache not counted: a file that
 	// is written is counted when the kernel writes it back, on v1 then for nobody unless the program waits for it.
