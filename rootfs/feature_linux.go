@@ -77,9 +77,10 @@ func probeLayers() (bool, error) {
 	return true, nil
 }
 
-// lacking tells "no", which is EINVAL for an option or a layer that isn't known, from "could not tell".
+// lacking tells "no", which is EINVAL for an option or a layer that isn't known and, before overlayfs took descriptors at
+// all (6.5), EOPNOTSUPP (legacy_fs_context_ops in fsopen.c), from "could not tell".
 func lacking(err error) (bool, error) {
-	if err == unix.EINVAL {
+	if err == unix.EINVAL || err == unix.EOPNOTSUPP {
 		return false, nil
 	}
 	return false, err

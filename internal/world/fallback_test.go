@@ -75,8 +75,9 @@ func TestLowerdirFallback(t *testing.T) {
 	}
 	busybox, err := os.ReadFile("/bin/busybox")
 	require.NoError(t, err)
-	// Names that have to be quoted in the option.
-	lower := []string{filepath.Join(dir, "a:b,c"), filepath.Join(dir, `d\e`)}
+	// Names that have to be quoted in the option, and together longer than what fsconfig(2) takes.
+	long := strings.Repeat("x", 120)
+	lower := []string{filepath.Join(dir, "a:b,c"+long), filepath.Join(dir, `d\e`+long)}
 	require.NoError(t, os.MkdirAll(lower[0]+"/bin", 0o755))
 	require.NoError(t, os.WriteFile(lower[0]+"/bin/busybox", busybox, 0o755))
 	require.NoError(t, os.Symlink("busybox", lower[0]+"/bin/sh"))

@@ -1,10 +1,13 @@
 package world
 
 import (
+	"context"
 	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
 // A feature is a part of the kernel that not all supported versions have.
@@ -67,14 +70,18 @@ var features = struct{ mountSetattr, lowerdirPlus, keyrings, pidfdNamespace *fea
 	},
 	lowerdirPlus: &feature{
 		name: "overlayfs lowerdir+", version: "6.8",
-		// A parameter that is not known is EINVAL; a path that is not there is not.
+		// A parameter that is not known is EINVAL, and a path that is not there
+		// ENOENT; before 6.5 every parameter is taken, and looked at when the
+		// mount is made. Asked in a user namespace, where every user may.
 		probe: func() bool {
-			fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
-			if err != nil {
-				return true // only inside a user namespace: assume, the mount says so
-			}
-			defer unix.Close(fs)
-			return unix.FsconfigSetString(fs, "lowerdir+", "/nonexistent") != unix.EINVAL
+			answer := spawn.NoRef
+			_, p, err := spawn.Run(context.Background(), func(p *spawn.Program) {
+				n := p.Fork(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)
+				fs := p.Do("fsopen", "overlay", unix.SYS_FSOPEN, "overlay", unix.FSOPEN_CLOEXEC)
+				answer = p.Try("fsconfig", "lowerdir+", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_STRING, "lowerdir+", "/nonexistent", 0)
+				p.Join(n)
+			})
+			return err == nil && p.Result(answer) == -int(unix.ENOENT)
 		},
 	},
 	mountSetattr: &feature{

@@ -24,6 +24,9 @@ type UnionRoot struct {
 
 func (u UnionRoot) prepare(context.Context, *Spec) ([]*os.File, error) {
 	if u.Mount == nil {
+		if f := features.lowerdirPlus; !f.supported() && len(u.options()) >= os.Getpagesize() {
+			return nil, &Unsupported{What: "so many layers with so long paths", Remedy: "Linux " + f.version + ": before, the paths of all have one page"}
+		}
 		return nil, nil
 	}
 	f, err := dup(u.Mount)
@@ -37,6 +40,9 @@ func (u UnionRoot) mount(m *mounter, inputs []spawn.Ref) spawn.Ref {
 	if len(inputs) > 0 {
 		return inputs[0]
 	}
+	if !features.lowerdirPlus.supported() {
+		return u.mountByOptions(m)
+	}
 	fs := m.Do("fsopen", "overlay", unix.SYS_FSOPEN, "overlay", unix.FSOPEN_CLOEXEC)
 	set := func(key, value string) spawn.Ref {
 		return m.Do("fsconfig "+key, value, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_STRING, key, value, 0)
@@ -44,12 +50,8 @@ func (u UnionRoot) mount(m *mounter, inputs []spawn.Ref) spawn.Ref {
 	flag := func(key string) {
 		m.Do("fsconfig "+key, "overlay", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_FLAG, key, 0, 0)
 	}
-	if features.lowerdirPlus.supported() {
-		for i := len(u.Lower) - 1; i >= 0; i-- {
-			set("lowerdir+", u.Lower[i])
-		}
-	} else {
-		set("lowerdir", joinLower(u.Lower))
+	for i := len(u.Lower) - 1; i >= 0; i-- {
+		set("lowerdir+", u.Lower[i])
 	}
 	set("upperdir", u.Upper)
 	set("workdir", u.Work)
@@ -59,14 +61,25 @@ func (u UnionRoot) mount(m *mounter, inputs []spawn.Ref) spawn.Ref {
 	return m.Do("mount", "overlay", unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, noSuid|noDev)
 }
 
-// joinLower writes layers as the lowerdir option of the kernels before 6.8, the
-// topmost first.
-func joinLower(lower []string) string {
-	var dirs []string
-	for i := len(lower) - 1; i >= 0; i-- {
-		dirs = append(dirs, strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace(lower[i]))
+// mountByOptions is mount for the kernels before 6.8, where one option names all
+// layers: fsconfig(2) takes no more than 255 bytes, mount(2) a page. That mounts
+// somewhere: for a moment over the /proc of this mount namespace.
+func (u UnionRoot) mountByOptions(m *mounter) spawn.Ref {
+	const there = "/proc"
+	m.Do("mount", "overlay", unix.SYS_MOUNT, "overlay", there, "overlay", unix.MS_NOSUID|unix.MS_NODEV, u.options())
+	root := m.Do("open_tree", "overlay", unix.SYS_OPEN_TREE, at, there, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	m.Do("umount", "overlay", unix.SYS_UMOUNT2, there, unix.MNT_DETACH)
+	return root
+}
+
+// options are those of mount(2), the topmost layer first.
+func (u UnionRoot) options() string {
+	quote := strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace
+	var lower []string
+	for i := len(u.Lower) - 1; i >= 0; i-- {
+		lower = append(lower, quote(u.Lower[i]))
 	}
-	return strings.Join(dirs, ":")
+	return "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + quote(u.Upper) + ",workdir=" + quote(u.Work) + ",userxattr,volatile"
 }
 
 // Skeleton makes, in a new upper directory, what every root must have and an
