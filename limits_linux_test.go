@@ -95,7 +95,7 @@ func TestOutputLimit(t *testing.T) {
 
 		// More is noticed even when the command has ended before the Writer took it: an exit by itself, and a hit.
 		late := sh("head -c 600 /dev/zero; sleep 0.05; head -c 600 /dev/zero")
-		w := &slow{delay: 300 * time.Millisecond}
+		w := &slow{delay: 2 * time.Second}
 		late.Stdout, late.Limits.Output = w, 1000
 		res, err = host.Run(t.Context(), late)
 		require.NoError(t, err)

@@ -241,11 +241,17 @@ func TestSignalFromOutside(t *testing.T) {
 	})
 }
 
+// A writerFunc is a Writer by one function.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
 // The context's end before, during and after the run.
 func TestContext(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
 		leaks(t)
 		sb := box(t, sandbox.Options{})
+		require.NoError(t, sb.Prepare(t.Context())) // which is not what the contexts below are to end
 		cause := errors.New("had enough")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
@@ -254,13 +260,14 @@ func TestContext(t *testing.T) {
 		require.ErrorIs(t, err, cause)
 
 		ctx, cancel = context.WithCancelCause(t.Context())
-		time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
-		res, err = sb.Run(ctx, sh("sleep 100 & sleep 100"))
+		c := sh("sleep 100 & echo; sleep 100")
+		c.Stdout = writerFunc(func(b []byte) (int, error) { cancel(cause); return len(b), nil })
+		res, err = sb.Run(ctx, c)
 		require.ErrorIs(t, err, cause)
 		require.Equal(t, sandbox.Canceled, res.Status)
 		require.Equal(t, 128+9, res.ExitCode)
 
-		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
 		res, err = sb.Run(ctx, sh("sleep 100"))
 		require.ErrorIs(t, err, context.DeadlineExceeded)

@@ -1,4 +1,4 @@
-//go:build linux && guest
+//go:build linux
 
 package vmtest
 
