@@ -32,7 +32,8 @@ func amd64() []string {
 	return []string{"qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"}
 }
 
-// run boots the guest and returns what it wrote to its results, also after an error; console is what the kernel said.
+// run boots the guest and returns what it wrote to its results, also after an error; console is what the kernel said,
+// unless they are the same.
 func (g *guest) run(ctx context.Context, dir string, init []byte) (results, console []byte, err error) {
 	initrd, err := g.initramfs(dir, init)
 	if err != nil {
@@ -40,7 +41,11 @@ func (g *guest) run(ctx context.Context, dir string, init []byte) (results, cons
 	}
 	log := filepath.Join(dir, "console")
 	args := append(g.qemu[1:len(g.qemu):len(g.qemu)], "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot",
-		"-kernel", g.kernel, "-initrd", initrd, "-append", "quiet panic=-1 "+g.options, "-serial", "file:"+log, "-serial", "stdio")
+		"-kernel", g.kernel, "-initrd", initrd, "-append", "quiet panic=-1 "+g.options)
+	if g.plan.Results != "" {
+		args = append(args, "-serial", "file:"+log)
+	}
+	args = append(args, "-serial", "stdio")
 	if g.disk != "" {
 		args = append(args, "-drive", "file="+g.disk+",format=raw,if=virtio,snapshot=on,cache=unsafe")
 	}
@@ -54,10 +59,11 @@ func (g *guest) run(ctx context.Context, dir string, init []byte) (results, cons
 		err = context.Cause(ctx)
 	}
 	console, _ = os.ReadFile(log)
+	results = bytes.ReplaceAll(out.Bytes(), []byte("\r\n"), []byte("\n")) // as a console writes lines
 	if err != nil {
-		return out.Bytes(), console, fmt.Errorf("%s: %w %s", g.qemu[0], err, &stderr)
+		return results, console, fmt.Errorf("%s: %w %s", g.qemu[0], err, &stderr)
 	}
-	return out.Bytes(), console, nil
+	return results, console, nil
 }
 
 // initramfs writes the file of which the kernel makes its first root.

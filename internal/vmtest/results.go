@@ -81,21 +81,41 @@ func (r *result) find(path []string) *result {
 	return r.below[len(r.below)-1].find(path[1:])
 }
 
+// replay gives t the results of a test binary that wrote out and ended so.
+func replay(t *testing.T, out []byte, end string) {
+	t.Helper()
+	r, err := parse(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.replay(t)
+	if n := r.count(); n == 0 || end != "<nil>" {
+		t.Errorf("the test binary ran %d tests and ended so: %q", n, end)
+	}
+}
+
 // replay gives t the result r, with those below as subtests. A skip is a failure: a guest is made for its tests, and
 // those that can't run there are left out by name.
 func (r *result) replay(t *testing.T) {
 	for _, b := range r.below {
 		t.Run(b.name, b.replay)
 	}
+	if fault := r.fault(); fault != "" {
+		t.Error(fault)
+	}
+}
+
+// fault is why r is not good; "" when it is.
+func (r *result) fault() string {
 	switch r.action {
 	case "pass":
+		return ""
 	case "skip":
-		t.Errorf("skipped in the guest:\n%s", &r.output)
+		return "skipped in the guest:\n" + r.output.String()
 	case "fail":
-		t.Errorf("failed in the guest:\n%s", &r.output)
-	default:
-		t.Errorf("no result, the guest or its test binary ended before:\n%s", &r.output)
+		return "failed in the guest:\n" + r.output.String()
 	}
+	return "no result, the guest or its test binary ended before:\n" + r.output.String()
 }
 
 // count is the number of tests at the leaves.
