@@ -10,7 +10,7 @@ JOBS      := $(if $(filter 0,$(shell id -u)),1,$(shell nproc))
 GOTEST    := $(GO) run ./internal/testenv/gotest -skips .ci/skips $(if $(SUMMARY),-summary $(SUMMARY)) -- -p $(JOBS) -timeout $(TIMEOUT)
 TOOL      := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: test race bench soak arm64 lint fuzz deps
+.PHONY: test race bench soak arm64 matrix lint fuzz deps
 # Unit, root, ordinary-user and integration tests. As an ordinary user what needs root skips, as .ci/skips lists.
 test: deps
 	$(GOTEST) $(PKG)
@@ -35,6 +35,12 @@ soak:
 arm64:
 	@bash scripts/deps qemu-system-arm
 	$(GO) test -count=1 -tags guest -v ./internal/vmtest
+
+# The suites of cgroup and of the root package on kernels 5.10, 6.1 and 6.12 with cgroup v1, v2 and both, emulated. KIND=
+# picks some by a pattern: KIND='6.1 v2'.
+KIND      ?= .
+matrix: deps
+	$(GO) test -count=1 -tags matrix -timeout 6h -run '^TestMatrix$$/$(KIND)' -v ./internal/vmtest
 
 lint:
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt -w these:"; echo "$$out"; exit 1; }

@@ -1,0 +1,29 @@
+//go:build linux && matrix
+
+package vmtest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/vmtest/plan"
+)
+
+// What of the root package the matrix leaves out.
+const notInGuests = "^(" +
+	"TestImportGraph|TestThirdParty|TestNoCgo|TestPackageDocs|TestPackageExamples|TestExported|TestExportedRules|TestFiles|TestReadme" + // need sources and go
+	"|TestImageDebianPython|TestImageFromRegistry" + // need mmdebstrap and an archive
+	"|TestThousandSandboxes|TestStdioIntact|TestEmbedderKilledAnywhere" + // take more than five minutes each in a guest
+	")$"
+
+// TestMatrix runs the suites on each kernel in each mode, so that every fallback is run by some real kernel.
+func TestMatrix(t *testing.T) {
+	for _, k := range []struct{ version, release string }{{"5.10", "bullseye"}, {"6.1", "bookworm"}, {"6.12", "trixie"}} {
+		for _, mode := range []string{plan.CgroupV1, plan.CgroupV2, plan.CgroupHybrid} {
+			t.Run(k.version+" "+mode, func(t *testing.T) {
+				runSuites(t, machineKind{k.release, mode}, 20*time.Minute,
+					suite{name: "cgroup", pkg: "cgroup"}, suite{name: "sandbox", pkg: ".", skip: notInGuests})
+			})
+		}
+	}
+}
