@@ -48,7 +48,7 @@ type Options struct {
 	// Hostname is at most 64 bytes (sethostname(2)). Empty: Name.
 	Hostname string
 	// Clock shifts the sandbox's clocks, in a time namespace (time_namespaces(7),
-	// Linux 6.1). Nil: the host's clocks.
+	// Linux 6.2). Nil: the host's clocks.
 	Clock *Clock
 
 	// Limits bound all commands together (Memory, Swap, PIDs, CPUs, CPUSet, IO) or are

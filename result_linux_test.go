@@ -411,20 +411,23 @@ func TestStolenStatus(t *testing.T) {
 		}
 		close(stop)
 		reaper.Wait()
-		if kernel(t, 6, 15) {
+		if tellsExit() {
 			require.Equal(t, 50, known, "PIDFD_GET_INFO tells")
 		}
 	})
 }
 
-// kernel says whether this is Linux major.minor or newer.
-func kernel(t testing.TB, major, minor int) bool {
-	var uts unix.Utsname
-	require.NoError(t, unix.Uname(&uts))
-	var a, b int
-	_, err := fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &a, &b)
-	require.NoError(t, err)
-	return a > major || a == major && b >= minor
+// tellsExit says whether a pidfd tells how a process ended that somebody else has waited for (PIDFD_INFO_EXIT, 6.15).
+func tellsExit() bool {
+	fd := -1
+	cmd := exec.Command("true")
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
+	if cmd.Run() != nil || fd < 0 {
+		return false
+	}
+	defer unix.Close(fd)
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	return unix.IoctlPidfdInfo(fd, &info) == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0
 }
 
 // A command that can't be executed is an error that says where it was looked for, and why not.

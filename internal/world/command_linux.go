@@ -52,6 +52,9 @@ func (w *World) start(ctx context.Context, c Command, start starter) (*Process, 
 	if w.closed {
 		return nil, os.ErrClosed
 	}
+	if c.Clock != nil && !commandClock.supported() {
+		return nil, &Unsupported{What: "a clock of its own for a command", Remedy: "Linux " + commandClock.version + " or newer"}
+	}
 	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup}
 	if privileged() {
 		s.Namespaces = unix.CLONE_NEWPID
@@ -221,7 +224,7 @@ func (c *Command) chdir(p *spawn.Program) {
 }
 
 // clock gives the command a time namespace, which it enters with its exec
-// (6.1: "fs/exec: switch timens when a task gets a new mm").
+// (commandClock).
 func (c *Command) clock(p *spawn.Program) {
 	if c.Clock == nil {
 		return

@@ -3,6 +3,7 @@
 package world
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -62,6 +63,21 @@ func TestFallbacks(t *testing.T) {
 			require.Contains(t, got, "Read-only file system")
 		})
 	}
+}
+
+// A command that would keep the host's clocks is not started.
+func TestNoClock(t *testing.T) {
+	require.True(t, commandClock.supported() || !commandClock.probe(), "the probe is steady")
+	commandClock.force(true)
+	defer commandClock.force(false)
+	ns, err := NewNamespaces(t.Context(), testMap(), true)
+	require.NoError(t, err)
+	w, err := Build(t.Context(), Spec{Namespaces: ns, Map: testMap(), Hostname: "box", Root: HostRoot{}})
+	require.NoError(t, err)
+	defer w.Close()
+	_, err = w.Start(t.Context(), Command{Paths: []string{"/bin/sh"}, Args: []string{"sh"}, Dir: "/", Clock: &Clock{Boottime: 100}})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "6.2")
 }
 
 var clock = regexp.MustCompile(`\d\d:\d\d`)
