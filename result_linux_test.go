@@ -367,8 +367,9 @@ func TestUsage(t *testing.T) {
 		sb = box(t, sandbox.Options{Limits: sandbox.Limits{PIDs: 64}})
 		res = mustExit(t, sb, sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"))
 		u = res.Usage
-		require.Equal(t, []sandbox.Source{sandbox.FromCgroup, sandbox.FromCgroup}, []sandbox.Source{u.CPUSource, u.MemorySource})
-		require.Greater(t, u.MemoryPeak, int64(100<<10))
+		require.Equal(t, sandbox.FromCgroup, u.CPUSource)
+		require.Equal(t, keepsPeak(t), u.MemorySource == sandbox.FromCgroup)
+		require.Equal(t, keepsPeak(t), u.MemoryPeak > 100<<10)
 		require.NotEmpty(t, res.Applied.Cgroup)
 		// A grandchild that nobody waited for is counted too.
 		res = mustExit(t, sb, sh("(i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; >/tmp/done) & while ! test -e /tmp/done; do sleep 0.01; done; exit 0"))
