@@ -34,7 +34,7 @@ soak:
 # The tests of internal/spawn on an emulated arm64 machine with a Debian kernel (TCG: no KVM).
 arm64:
 	@bash scripts/deps qemu-system-arm
-	$(GO) test -count=1 -tags guest -v ./internal/vmtest
+	$(GO) test -count=1 -tags guest -run '^TestSpawnOnArm64$$' -v ./internal/vmtest
 
 # The suites of cgroup and of the root package on kernels 5.10, 6.1 and 6.12 with cgroup v1, v2 and both, emulated. KIND=
 # picks some by a pattern: KIND='6.1 v2'.
