@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/seed-5a9fb6e0/sandbox/internal/vmtest/plan"
@@ -54,6 +56,10 @@ func (g *guest) run(ctx context.Context, dir string, init []byte) (results, cons
 	var out, stderr bytes.Buffer
 	qemu.Stdout, qemu.Stderr = &out, &stderr
 	qemu.WaitDelay = 5 * time.Second
+	// A test binary that panics, as at its time-out, takes its guest with it. The signal is bound to the thread (prctl(2)).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err = qemu.Run()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
