@@ -321,7 +321,7 @@ func TestForkBomb(t *testing.T) {
 		leaks(t)
 		sb := box(t, sandbox.Options{})
 		c := sh("bomb() { bomb | bomb & bomb; }; bomb 2>/dev/null")
-		c.Limits = sandbox.Limits{PIDs: 64, Wall: 500 * time.Millisecond}
+		c.Limits = sandbox.Limits{PIDs: 64, Wall: 2 * time.Second}
 		if !needsCgroup(t, sb, c) {
 			return
 		}

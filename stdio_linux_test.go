@@ -31,6 +31,7 @@ func sh(script string) *sandbox.Cmd { return sandbox.Command("sh", "-c", script)
 
 // rootWith makes a directory to be a Rootfs, with these programs as /bin/NAME.
 func rootWith(t testing.TB, programs map[string]string) string {
+	needsUnion(t)
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(dir, 0o755))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))

@@ -51,6 +51,9 @@ func outerError(what string, err error) error {
 		if options != "" {
 			return &Unsupported{what, err, "an outer container forbids it: run that with " + options + ", or --privileged"}
 		}
+		if e.Errno == unix.EPERM && e.Path == "overlay" {
+			return &Unsupported{"a union mount by an ordinary user", err, "Linux 5.11 or newer"}
+		}
 	}
 	return err
 }
