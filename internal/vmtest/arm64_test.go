@@ -54,7 +54,7 @@ func TestSpawnOnArm64(t *testing.T) {
 	results, _, err := g.run(ctx, t.TempDir(), build(t, "arm64", "build", "./internal/vmtest/init"))
 	require.NoError(t, err, "%s", results)
 	out, end := outputOf(results, spawn)
-	replay(t, out, end)
+	replay(t, out, end, nil)
 }
 
 func read(t *testing.T, name string) []byte {

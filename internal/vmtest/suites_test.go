@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ var modules = []string{"virtio_pci", "virtio_blk", "ext4", "overlay", "veth", "b
 type machineKind struct {
 	release string // of Debian, whose kernel it is; "": that of this machine
 	cgroup  string
+	skips   *regexp.Regexp // what tests skip for there; nil: none may
 }
 
 // runSuites boots a guest that runs the suites, and makes their results this test's.
@@ -52,7 +54,7 @@ func runSuites(t *testing.T, m machineKind, limit time.Duration, suites ...suite
 	t.Logf("the guest took %v", time.Since(start).Round(time.Millisecond))
 	for i, s := range suites {
 		out, end := outputOf(results, g.plan.Programs[i])
-		t.Run(s.name, func(t *testing.T) { replay(t, out, end) })
+		t.Run(s.name, func(t *testing.T) { replay(t, out, end, m.skips) })
 	}
 	if err != nil || t.Failed() {
 		t.Errorf("guest: %v; its kernel said:\n%s", err, console)
