@@ -13,7 +13,7 @@ import (
 // started in a group and ended with it. The others have nothing to do with the mode and are left to `make matrix`: the
 // processor that qemu emulates is some twenty times slower, and all of them would take longer than the rest of CI.
 const limitTests = "^(TestMemoryLimit|TestTinyMemoryLimit|TestPIDsLimit|TestForkBomb|TestCPUs|TestLimitsUnsupported|TestUnlimitedOpenFiles" +
-	"|TestWall|TestUsage|TestHello|TestRootfs|TestCloseDuringRun|TestSignalFromOutside|TestProcesses|TestDaemonsEndWithPID1)$"
+	"|TestWall|TestUpdate|TestUpdateBad|TestUsage|TestHello|TestRootfs|TestCloseDuringRun|TestSignalFromOutside|TestProcesses|TestDaemonsEndWithPID1)$"
 
 // TestV2 runs the suites on a machine that has cgroup v2 only. The machine of CI has v1.
 func TestV2(t *testing.T) {
