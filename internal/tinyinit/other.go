@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package tinyinit works on Linux only.
+package tinyinit

@@ -1,0 +1,211 @@
+package tinyinit
+
+import (
+	"bytes"
+	"debug/elf"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
+)
+
+// roleEnv has the test binary check, in a PID namespace of its own, what Open does where memory may not be executed.
+const roleEnv = "TINYINIT_TEST_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(roleEnv); dir != "" {
+		if err := withoutExecutableMemory(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	testenv.Main(m, testenv.Options{})
+}
+
+var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+
+// The artefacts are what the source and the compilers of Debian bookworm make.
+func TestRebuilt(t *testing.T) {
+	dir := t.TempDir()
+	out, err := exec.Command("bash", "src/build", dir).CombinedOutput()
+	require.NoError(t, err, "apt-get install gcc gcc-aarch64-linux-gnu, or bash scripts/deps\n%s", out)
+	for arch := range machines {
+		want, err := os.ReadFile("init_" + arch)
+		require.NoError(t, err)
+		got, err := os.ReadFile(filepath.Join(dir, "init_"+arch))
+		require.NoError(t, err)
+		version, err := exec.Command("x86_64-linux-gnu-gcc", "--version").Output()
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, got), "%s differs: go generate ./internal/tinyinit; it must be gcc 12.2.0 of Debian bookworm, and is %s", arch, version)
+	}
+}
+
+// They are static, small, without anything to be written, and run on kernels with pages of 64 KiB.
+func TestArtefacts(t *testing.T) {
+	for arch, machine := range machines {
+		info, err := os.Stat("init_" + arch)
+		require.NoError(t, err)
+		require.Less(t, info.Size(), int64(1024), arch)
+		f, err := elf.Open("init_" + arch)
+		require.NoError(t, err)
+		defer f.Close()
+		require.Equal(t, elf.ET_EXEC, f.Type)
+		require.Equal(t, machine, f.Machine)
+		require.Len(t, f.Progs, 2)
+		load, stack := f.Progs[0], f.Progs[1]
+		require.Equal(t, elf.PT_LOAD, load.Type)
+		require.Equal(t, elf.PF_R|elf.PF_X, load.Flags)
+		require.Less(t, load.Memsz, uint64(4096), "more than one page")
+		require.Equal(t, elf.PT_GNU_STACK, stack.Type)
+		require.Equal(t, elf.PF_R|elf.PF_W, stack.Flags)
+		if machine == elf.EM_AARCH64 {
+			require.Equal(t, uint64(65536), load.Align)
+		}
+	}
+}
+
+// The file can't be changed, nor read by who is not its owner, and no child inherits it.
+func TestOpen(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		f, err := Open("/nonexistent")
+		require.NoError(t, err)
+		defer f.Close()
+		got := make([]byte, len(program)+1)
+		n, _ := f.ReadAt(got, 0)
+		require.Equal(t, program, got[:n])
+
+		info, err := f.Stat()
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o111), info.Mode())
+		_, err = f.WriteAt([]byte("x"), 0)
+		require.ErrorIs(t, err, unix.EPERM)
+		require.ErrorIs(t, f.Truncate(0), unix.EPERM)
+		require.ErrorIs(t, f.Truncate(1<<20), unix.EPERM)
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
+		require.ErrorIs(t, err, unix.EPERM)
+		flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0)
+		require.NoError(t, err)
+		require.Equal(t, unix.FD_CLOEXEC, flags)
+		require.NoError(t, runsAsPID1(f))
+	})
+}
+
+// The fallback is as good, but for the seals: who has its descriptor can't write.
+func TestUnnamed(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		dir := t.TempDir()
+		fd, err := unnamed(dir)
+		require.NoError(t, err)
+		f := os.NewFile(uintptr(fd), "init")
+		defer f.Close()
+		info, err := f.Stat()
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o111), info.Mode())
+		require.Equal(t, int64(len(program)), info.Size())
+		_, err = f.WriteAt([]byte("x"), 0)
+		require.ErrorIs(t, err, unix.EBADF)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, entries)
+		require.NoError(t, runsAsPID1(f))
+
+		_, err = unnamed(dir + "/missing")
+		require.ErrorIs(t, err, os.ErrNotExist)
+	})
+}
+
+// Where vm.memfd_noexec is 2 (6.3, for a PID namespace), Open takes the fallback, and says what is wrong with it.
+func TestNoExecutableMemory(t *testing.T) {
+	testenv.Root(t)
+	if _, err := os.Stat(noexecSysctl); os.IsNotExist(err) {
+		return // before 6.3 memory is always executable
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleEnv+"="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+const noexecSysctl = "/proc/sys/vm/memfd_noexec"
+
+func withoutExecutableMemory(dir string) error {
+	if err := os.WriteFile(noexecSysctl, []byte("2"), 0); err != nil {
+		return err
+	}
+	if _, err := sealed(); err != unix.EACCES {
+		return fmt.Errorf("a sealed file: %v, want EACCES", err)
+	}
+	if _, err := Open(dir + "/missing"); !os.IsNotExist(err) {
+		return fmt.Errorf("got %v, want the directory missing", err)
+	}
+	f, err := Open(dir)
+	if err != nil {
+		return err
+	}
+	cmd := start(f, 0)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return f.Close()
+}
+
+// start executes f in new namespaces.
+func start(f *os.File, namespaces uintptr) *exec.Cmd {
+	return &exec.Cmd{
+		Path:        "/proc/self/fd/3",
+		Args:        []string{"init"},
+		ExtraFiles:  []*os.File{f},
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL},
+	}
+}
+
+// runsAsPID1 runs f as PID 1. Signals don't end it, but for SIGKILL.
+func runsAsPID1(f *os.File) error {
+	namespaces := uintptr(unix.CLONE_NEWPID)
+	if os.Geteuid() != 0 {
+		namespaces |= unix.CLONE_NEWUSER
+	}
+	cmd := start(f, namespaces)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	comm := "/proc/" + strconv.Itoa(cmd.Process.Pid) + "/comm"
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		name, err := os.ReadFile(comm)
+		if string(name) == "init\n" {
+			break
+		}
+		if err != nil || time.Now().After(end) {
+			return fmt.Errorf("it is called %q (%v)", name, err)
+		}
+	}
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		if sig != syscall.SIGKILL && sig != syscall.SIGSTOP {
+			if err := cmd.Process.Signal(sig); err != nil {
+				return fmt.Errorf("signal %d: %w", sig, err)
+			}
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		return err
+	}
+	err := cmd.Wait()
+	if err == nil || !strings.Contains(err.Error(), "signal: killed") {
+		return fmt.Errorf("it ended by %v", err)
+	}
+	return nil
+}
