@@ -38,6 +38,8 @@ func BenchmarkStart(b *testing.B) {
 		{"plain", by(plain(argv...))},
 		{"nested", by(nested(argv...))},
 		{"world", by(worldCommand(user, argv...))},
+		{"init", by(behindInit(user, argv...))},
+		{"pid1", by(asPID1(user, argv...))},
 	}
 	total := make([]time.Duration, len(ways))
 	n := 0

@@ -117,14 +117,14 @@ func paused(t *testing.T, ended chan error) bool {
 	return true
 }
 
-// childrenIn lists the children in a state of proc_pid_stat(5), but for commands.
+// childrenIn lists the children in a state of proc_pid_stat(5), but for commands and their inits.
 func childrenIn(t *testing.T, state string) (pids []int) {
 	for _, pid := range children(t) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			continue
 		}
-		if _, after, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(after, state) && !strings.Contains(string(stat), "(sleep)") {
+		if _, after, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(after, state) && !strings.Contains(string(stat), "(sleep)") && !strings.Contains(string(stat), "(init)") {
 			pids = append(pids, pid)
 		}
 	}

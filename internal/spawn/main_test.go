@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
+	"github.com/seed-5a9fb6e0/sandbox/internal/tinyinit"
 )
 
 // Tests that change or kill the embedder run this binary again in one of these roles.
@@ -33,10 +34,19 @@ func roles() map[string]func(args []string) error {
 		"pids":     cloneFails,
 		"taken":    statusTaken,
 		"spawner":  spawner,
+		"stubborn": startStubborn,
 	}
 }
 
+// initFile is the init program. It is open as long as this process, in the roles too.
+var initFile *os.File
+
 func TestMain(m *testing.M) {
+	var err error
+	if initFile, err = tinyinit.Open(os.TempDir()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if role := roles()[os.Getenv(roleEnv)]; role != nil {
 		if err := role(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

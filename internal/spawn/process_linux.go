@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -15,6 +16,9 @@ import (
 // held and waited for by its pidfd, in Go's poller: no thread waits.
 type Process struct {
 	PID int
+
+	init *Process // PID 1 of the command's namespace; nil: the command itself
+	last *State   // how the command ended, while its init has not
 
 	// Of Start: in the poller.
 	fd  *os.File
@@ -47,10 +51,39 @@ type State struct {
 	Rusage *unix.Rusage
 }
 
-// Wait waits for the end of the process; only one call may be made at a time,
-// and no further one after it returned a State. It returns the context's error
-// when ctx ends first.
+// Wait waits for the end of the process and then, if it has an init, ends that
+// and with it what is left in its PID namespace; only one call may be made at a
+// time, and no further one after it returned a State. It returns the context's
+// error when ctx ends first.
 func (p *Process) Wait(ctx context.Context) (State, error) {
+	return p.withInit(func(p *Process) (State, error) { return p.wait(ctx) })
+}
+
+// WaitHere is Wait for a process of StartHere's, blocking its thread.
+func (p *Process) WaitHere() (State, error) {
+	return p.withInit((*Process).waitHere)
+}
+
+// withInit waits for the command, and then for its init.
+func (p *Process) withInit(wait func(*Process) (State, error)) (State, error) {
+	if p.init == nil {
+		return wait(p)
+	}
+	if p.last == nil {
+		s, err := wait(p)
+		if err != nil {
+			return s, err
+		}
+		p.last = &s
+	}
+	_ = p.init.Signal(syscall.SIGKILL) // it may be over: Kill
+	if _, err := wait(p.init); err != nil {
+		return State{}, err
+	}
+	return *p.last, nil
+}
+
+func (p *Process) wait(ctx context.Context) (State, error) {
 	stop := context.AfterFunc(ctx, func() { p.fd.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var s State
@@ -70,8 +103,7 @@ func (p *Process) Wait(ctx context.Context) (State, error) {
 	return State{}, err
 }
 
-// WaitHere waits for the end of a process of StartHere's, blocking its thread.
-func (p *Process) WaitHere() (State, error) {
+func (p *Process) waitHere() (State, error) {
 	for {
 		s, done, err := waitid(p.pidfd, 0)
 		if done {
@@ -189,8 +221,24 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
-// Close gives the descriptor back. It neither ends the process nor waits for it.
+// Kill kills the process with all that is in its PID namespace. It returns
+// os.ErrProcessDone when that has ended.
+func (p *Process) Kill() error {
+	if p.init != nil {
+		return p.init.Signal(syscall.SIGKILL)
+	}
+	return p.Signal(syscall.SIGKILL)
+}
+
+// Close gives the descriptors back. It neither ends the process nor waits for it.
 func (p *Process) Close() error {
+	if p.init != nil {
+		return errors.Join(p.close(), p.init.close())
+	}
+	return p.close()
+}
+
+func (p *Process) close() error {
 	if p.fd != nil {
 		return p.fd.Close()
 	}

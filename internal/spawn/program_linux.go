@@ -45,6 +45,7 @@ type Program struct {
 	dumpable int      // the embedder's own PR_GET_DUMPABLE
 	nested   []*int32 // the pids of nested children, written by the kernel
 	messages int      // how many the program sends if nothing goes wrong
+	init     *initFork
 
 	atExec     Ref // the call before the exec: has run if that was come to; NoRef without one
 	attempts   []attempt
@@ -276,6 +277,9 @@ func (p *Program) link() {
 	}
 	if (p.setup != nil) != (p.atExec != NoRef) {
 		p.misuse("Exec is for Start, and Start for Exec")
+	}
+	if p.init != nil && p.afterExec == nil {
+		p.misuse("ForkInit without ForkCommand")
 	}
 	p.header.first = uintptr(unsafe.Pointer(&p.entries[0]))
 }

@@ -129,6 +129,7 @@ func programs(user *os.File, argv ...string) []program {
 		{"plain", Setup{Files: 3}, plain(argv...)},
 		{"nested", Setup{Files: 3}, nested(argv...)},
 		{"world", Setup{Files: 3}, worldCommand(user, argv...)},
+		{"behind an init", Setup{Files: 3}, behindInit(user, argv...)},
 	}
 	if os.Geteuid() == 0 {
 		all = append(all, program{"born", Setup{Files: 3, Namespaces: unix.CLONE_NEWPID}, worldCommand(user, argv...)})

@@ -51,7 +51,11 @@ func StartHere(ctx context.Context, s Setup, build func(*Program)) (*Process, er
 	if err != nil {
 		return nil, err
 	}
-	return &Process{PID: r.pid, pidfd: r.pidfd}, nil
+	p := &Process{PID: r.pid, pidfd: r.pidfd}
+	if r.init != 0 {
+		p.init = &Process{PID: r.init, pidfd: r.initfd}
+	}
+	return p, nil
 }
 
 // Start builds a program that ends in Exec and runs it until the command is
@@ -62,6 +66,9 @@ func Start(ctx context.Context, s Setup, build func(*Program)) (*Process, error)
 		return nil, err
 	}
 	p, err := newProcess(r.pid, r.pidfd)
+	if err == nil && r.init != 0 {
+		p.init, err = newProcess(r.init, r.initfd)
+	}
 	if err != nil {
 		r.discard()
 		return nil, err
@@ -76,6 +83,9 @@ type run struct {
 	pidfd int   // of the command, else of the first child; -1 if there is none
 	fds   []int // that came back
 	err   error
+
+	init   int // the pid of the command's init, 0 if there is none
+	initfd int // its pidfd
 }
 
 // copyTables remembers that ptrace rules keep children from fetching single
@@ -85,7 +95,7 @@ var copyTables atomic.Bool
 // do runs a program; s is nil for one that starts no command. With an error the
 // run holds nothing.
 func do(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
-	none := &run{p: &Program{}, pidfd: -1}
+	none := &run{p: &Program{}, pidfd: -1, initfd: -1}
 	if ctx.Err() != nil {
 		return none, context.Cause(ctx)
 	}
@@ -105,7 +115,7 @@ func do(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
 
 // doHere is do on the caller's thread.
 func doHere(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
-	r := &run{p: &Program{}, pidfd: -1}
+	r := &run{p: &Program{}, pidfd: -1, initfd: -1}
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
@@ -134,7 +144,7 @@ func (t *thread) run(ctx context.Context, s *Setup, build func(*Program)) *run {
 func (t *thread) once(ctx context.Context, s *Setup, copied bool, build func(*Program)) *run {
 	p := &Program{atExec: NoRef, setup: s, copied: copied, header: &header{all: ^uint64(0), pidfd: -1}}
 	p.born = s != nil && s.Namespaces != 0 && (copied || t.self < maxCarried)
-	r := &run{p: p, pidfd: -1}
+	r := &run{p: p, pidfd: -1, initfd: -1}
 	var restore func()
 	p.dumpable, restore = saveDumpable()
 	defer restore()
@@ -206,24 +216,43 @@ func (r *run) clone(ctx context.Context, t *thread) {
 
 // takeCommand makes the pidfd of the command the run's.
 func (r *run) takeCommand() {
-	if len(r.fds) == 1 {
-		r.pidfd, r.fds = r.fds[0], nil
+	pidfds := []*int{&r.pidfd}
+	if r.init != 0 {
+		pidfds = append(pidfds, &r.initfd)
+	}
+	if len(r.fds) == len(pidfds) {
+		for i, fd := range pidfds {
+			*fd = r.fds[i]
+		}
+		r.fds = nil
 		return
 	}
-	// Who was to send it was killed. The command has not been waited for.
+	// Who was to send them was killed. Nobody has waited for these children.
 	r.pidfd, r.err = unix.PidfdOpen(r.pid, 0)
+	if r.err == nil && r.init != 0 {
+		r.initfd, r.err = unix.PidfdOpen(r.init, 0)
+	}
 }
 
 // discard gives back what a run holds that nobody wants, a running command too.
 func (r *run) discard() {
+	if r.init != 0 {
+		kill(r.init)
+	}
 	if r.pid != 0 {
 		kill(r.pid)
 		reap(r.pid)
 		r.pid = 0
 	}
-	if r.pidfd >= 0 {
-		unix.Close(r.pidfd)
-		r.pidfd = -1
+	if r.init != 0 {
+		reap(r.init) // it ends after all others of its namespace have been waited for
+		r.init = 0
+	}
+	for _, fd := range []*int{&r.pidfd, &r.initfd} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
 	}
 	closeAll(r.fds)
 	r.fds = nil
@@ -245,9 +274,19 @@ func (r *run) settle(pid int, killed bool) error {
 		killed = reap(pid).Signaled() || killed
 		p.collect()
 	}
-	for i, child := range p.nested {
+	killedInit := false
+	// The command before its init, which does not end until that has been waited for.
+	for i, child := range slices.Backward(p.nested) {
 		n := int(atomic.LoadInt32(child))
 		if n == 0 {
+			continue
+		}
+		if p.init != nil && child == p.init.pid {
+			if r.pid != 0 {
+				r.init = n
+			} else {
+				killedInit = endInit(n)
+			}
 			continue
 		}
 		isCommand := p.afterExec != nil && i == len(p.nested)-1
@@ -264,12 +303,22 @@ func (r *run) settle(pid int, killed bool) error {
 	}
 	p.collect()
 	switch {
-	case p.stopped() != nil:
+	case p.stopped() != nil && !killedInit:
 		return p.stopped()
-	case killed:
+	case killed || killedInit:
 		return &Error{Op: "child", Errno: unix.EINTR, Killed: true}
 	}
 	return r.err
+}
+
+// endInit ends the init of a command that was not started. It says whether it was
+// killed before, in its program or later: the clone of the command then fails with
+// ENOMEM, which is not why (pid_namespaces(7)).
+func endInit(pid int) (killed bool) {
+	const exiting = 0x4 // PF_EXITING
+	flags, _ := taskFlags(pid)
+	kill(pid)
+	return reap(pid).Signaled() && flags&exiting != 0
 }
 
 // executed says whether the command was started: it came to its exec, and that
@@ -278,21 +327,26 @@ func (p *Program) executed() bool {
 	return p.stopped() == nil && p.atExec != NoRef && p.results[p.atExec] >= 0
 }
 
-// execed says whether a child that has not been waited for is past its exec:
-// without the flag PF_FORKNOEXEC (proc_pid_stat(5)).
+// execed says whether a child that has not been waited for is past its exec.
 func execed(pid int) bool {
+	const forkNoExec = 0x40 // PF_FORKNOEXEC
+	flags, ok := taskFlags(pid)
+	return ok && flags&forkNoExec == 0
+}
+
+// taskFlags are a process's PF_ flags (proc_pid_stat(5)).
+func taskFlags(pid int) (flags uint64, ok bool) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return 0, false
 	}
 	// The fields after the name, which may have spaces and parentheses.
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(fields) < 7 {
-		return false
+		return 0, false
 	}
-	flags, err := strconv.ParseUint(fields[6], 10, 64)
-	const forkNoExec = 0x40 // PF_FORKNOEXEC
-	return err == nil && flags&forkNoExec == 0
+	flags, err = strconv.ParseUint(fields[6], 10, 64)
+	return flags, err == nil
 }
 
 // BeforeReap has f called with the pid of the first child after that has ended

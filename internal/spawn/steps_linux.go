@@ -169,6 +169,12 @@ func (p *Program) Join(n *Nested) {
 }
 
 func (p *Program) fork(args cloneArgs, cgroup Ref) *Nested {
+	n, _ := p.forkArgs(args, cgroup)
+	return n
+}
+
+// forkArgs is fork; it returns the arguments of the clone, too, as the kernel will find them.
+func (p *Program) forkArgs(args cloneArgs, cgroup Ref) (*Nested, *cloneArgs) {
 	b, addr := p.alloc(4)
 	args.flags |= unix.CLONE_PARENT | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PARENT_SETTID
 	args.parentTID = uint64(addr)
@@ -184,7 +190,7 @@ func (p *Program) fork(args cloneArgs, cgroup Ref) *Nested {
 	p.Branch(r, Stop, Next, n.join)
 	p.nested = append(p.nested, (*int32)(unsafe.Pointer(&b[0])))
 	p.dieWithParent()
-	return n
+	return n, (*cloneArgs)(unsafe.Pointer(&mem[0]))
 }
 
 // Born says whether the child is in the namespaces of its Setup since the clone
@@ -204,7 +210,14 @@ func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
 		p.misuse("a second ForkCommand")
 		return
 	}
-	control, slots := p.rights(1)
+	pidfds := 1
+	if p.init != nil {
+		pidfds = 2
+	}
+	control, slots := p.rights(pidfds) // in the order that takeCommand expects
+	if p.init != nil {
+		p.init.args.pidfd = uint64(uintptr(unsafe.Pointer(&slots[1])))
+	}
 	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&slots[0])))}, cgroup)
 	p.afterExec = func() {
 		p.Mark(n.join)

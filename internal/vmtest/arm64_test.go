@@ -21,6 +21,7 @@ const spawnTests = "^(TestLayout|TestStart|TestStartHere|TestStartAfterJoin|Test
 	"|TestCancelAtEachStep|TestKilledAtEachStep|TestCancelAtRandom|TestCancelBefore" +
 	"|TestManyDescriptors|TestNothingInherited|TestSwappedStdio|TestManyFiles|TestDescriptorLimit" +
 	"|TestTooManyInFlight|TestNothingLeftInSocket|TestDumpableStays|TestNotDumpable|TestEmbedderKilled" +
+	"|TestInitAttributes|TestInitSignals|TestInitExecError|TestInitKilledAtEachStep" +
 	"|TestErrorNamesTheCall|TestNothingAfterFailure|TestExecError|TestMisuse|TestNUL|TestWaitContext|TestWaitTakesNoThread)$"
 
 // TestSpawnOnArm64 runs them under Debian's arm64 kernel. Needs qemu-system-aarch64 (Debian: qemu-system-arm).
@@ -33,7 +34,7 @@ func TestSpawnOnArm64(t *testing.T) {
 	require.NoError(t, err)
 
 	spawn := plan.Program{
-		Name: "spawn", Dir: "/src", Args: []string{"/test", "-test.v=test2json", "-test.short", "-test.timeout=5m", "-test.run=" + spawnTests},
+		Name: "spawn", Dir: "/src", Args: []string{"/test", "-test.v=test2json", "-test.short", "-test.timeout=15m", "-test.run=" + spawnTests},
 		Env: []string{"PATH=/bin:/usr/bin", "HOME=/tmp", "TMPDIR=/tmp", "GOTRACEBACK=all"},
 	}
 	g := &guest{
@@ -49,7 +50,7 @@ func TestSpawnOnArm64(t *testing.T) {
 	for _, applet := range []string{"sh", "sleep", "true", "ls", "cat", "readlink"} {
 		g.files["bin/"+applet] = file{link: "busybox"}
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 6*time.Minute, fmt.Errorf("the guest took more than 6 minutes"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 16*time.Minute, fmt.Errorf("the guest took more than 16 minutes"))
 	defer cancel()
 	results, _, err := g.run(ctx, t.TempDir(), build(t, "arm64", "build", "./internal/vmtest/init"))
 	require.NoError(t, err, "%s", results)
