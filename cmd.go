@@ -42,6 +42,13 @@ type Cmd struct {
 	// may not have.
 	ExtraFiles []*os.File
 
+	// Init puts a tiny PID 1 in front of the command, which then is PID 2: signals
+	// that it sends itself and abort() end it as they should, its orphans are reaped,
+	// and nothing that it does lets it outlive the embedding program. A judge wants
+	// it, and whatever starts many processes. Else the command is PID 1, as in Docker;
+	// the package comment has all differences.
+	Init bool
+
 	// Limits bound this command with all its descendants, within those of Options.
 	Limits Limits
 	// DropOutput lets a command go on that has written more than Limits.Output: what

@@ -33,9 +33,10 @@ type specimen struct {
 	code   int              // the exit code; anyCode: whichever
 	hits   []sandbox.Status // the limits that are touched, all of scope Cmd
 	also   []sandbox.Status // those that may be
-	// As a child of an init, where that differs.
+	// Behind an init, where that differs.
 	init     sandbox.Status
 	initCode int
+	behind   bool
 }
 
 const anyCode = -2
@@ -72,7 +73,7 @@ var corpus = func() []specimen {
 		return specimen{how: how, n: n, limits: with(long, l), want: sandbox.MemoryLimit, code: anyCode, hits: memory}
 	}
 	fine := func(how string, n int) specimen { return specimen{how: how, n: n, limits: long, want: sandbox.Exited} }
-	return []specimen{
+	all := []specimen{
 		oom("anon", 128*mib, sandbox.Limits{}),
 		oom("stack", 128*mib, sandbox.Limits{Stack: sandbox.Unlimited}),
 		oom("heap", 128*mib, sandbox.Limits{}),
@@ -118,9 +119,30 @@ var corpus = func() []specimen {
 		{how: "abort", limits: long, want: sandbox.Signaled, code: 128 + int(unix.SIGSEGV), init: sandbox.Signaled, initCode: 128 + int(unix.SIGABRT)},
 		{how: "suicide", limits: long, want: sandbox.Exited, init: sandbox.Signaled, initCode: killedCode},
 	}
+	for _, s := range all {
+		all = append(all, s.behindInit())
+	}
+	return all
 }()
 
-func (s specimen) String() string { return fmt.Sprintf("%s %d", s.how, s.n) }
+func (s specimen) String() string {
+	if s.behind {
+		return fmt.Sprintf("%s %d behind init", s.how, s.n)
+	}
+	return fmt.Sprintf("%s %d", s.how, s.n)
+}
+
+// behindInit is the specimen with Cmd.Init.
+func (s specimen) behindInit() specimen {
+	s.behind = true
+	if s.init != sandbox.Lost {
+		s.want, s.code = s.init, s.initCode
+		if s.init != sandbox.Signaled {
+			s.hits = []sandbox.Status{s.init}
+		}
+	}
+	return s
+}
 
 // cmd is the specimen to be run, with much on its standard input.
 func (s specimen) cmd(out io.Writer) *sandbox.Cmd {
@@ -138,7 +160,7 @@ func (s specimen) cmd(out io.Writer) *sandbox.Cmd {
 	if s.limits.Wall != 0 {
 		l.Wall = s.limits.Wall
 	}
-	return &sandbox.Cmd{Args: []string{"/bin/h", s.how, strconv.Itoa(s.n)}, Limits: l,
+	return &sandbox.Cmd{Args: []string{"/bin/h", s.how, strconv.Itoa(s.n)}, Limits: l, Init: s.behind,
 		Stdin: bytes.NewReader(make([]byte, mib)), Stdout: out, Stderr: out, WaitDelay: 10 * time.Second}
 }
 

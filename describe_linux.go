@@ -42,6 +42,7 @@ func (b *box) config() image.Config {
 func (p *process) applied() *Applied {
 	a := p.box.held
 	a.Namespaces, a.Capabilities = slices.Clone(a.Namespaces), slices.Clone(a.Capabilities)
+	a.Init = p.cmd.Init
 	if p.leaf != nil {
 		a.Cgroup = string(p.box.store.tree().Mode()) + " " + p.leaf.Controllers().String()
 	}

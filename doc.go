@@ -26,9 +26,24 @@
 // and network. Commands that must not meet get a Sandbox each.
 //
 // PID 1 is special (pid_namespaces(7)): it gets only those signals that it has a
-// handler for. abort() ends in SIGSEGV; kill(getpid(), SIGTERM), a file-size or
-// a processor-time signal does nothing to it. And it reaps nobody's children
-// but its own.
+// handler for, and becomes the parent of orphans. Where that matters, Cmd.Init puts
+// a tiny PID 1 in front: a program of some hundred bytes that does nothing.
+//
+//	what the command does or gets     as PID 1 (Docker's way)    with Cmd.Init
+//	abort()                           SIGSEGV                    SIGABRT
+//	SIGKILL, SIGTERM, … to itself     nothing                    ends by it
+//	SIGSTOP to itself                 nothing                    stops
+//	a write beyond Limits.FileSize    EFBIG                      SIGXFSZ: FileSizeLimit
+//	a fault: SIGSEGV, SIGFPE, …       ends by it                 ends by it
+//	Process.Signal without a handler  SIGKILL and SIGSTOP only   what signal(7) says
+//	orphans                           its children, to reap      reaped by the kernel
+//	clears its PR_SET_PDEATHSIG       outlives the embedder      ends with it
+//	its own number, its parent's      1, 0                       2, 0
+//	can't be executed                 the same error             the same error
+//	ends                              with all descendants       with all descendants
+//
+// The init is in none of the command's cgroups and rlimits, and counts for none of
+// Usage. The command can neither signal nor trace it.
 //
 // # What the zero Options give
 //
@@ -80,7 +95,7 @@
 // When the embedding program ends, by SIGKILL too, the kernel kills its
 // sandboxes' processes, and the next Open of the store removes what else they
 // left. One exception: a command that is PID 1 and clears its own
-// PR_SET_PDEATHSIG outlives the embedder until it ends.
+// PR_SET_PDEATHSIG outlives the embedder until it ends; with Cmd.Init none does.
 // No descriptor, signal, exit or memory of the embedder is touched by a command.
 // Close leaves nothing: no process, mount, cgroup, descriptor or file.
 //

@@ -42,8 +42,9 @@ type Limits struct {
 	// With Cmd.DropOutput it is not killed.
 	Output int64
 	// FileSize in bytes is how long a file may grow by writes (RLIMIT_FSIZE). A
-	// write beyond it fails with EFBIG, for PID 1 ignores SIGXFSZ; a child of it
-	// dies by the signal.
+	// write beyond it fails with EFBIG, for PID 1 ignores SIGXFSZ; a child of it, and
+	// a command with Cmd.Init, dies by the signal: Status FileSizeLimit if that is the
+	// command itself.
 	FileSize int64
 	// Stack in bytes is the size of a process's stack (RLIMIT_STACK). 0: 8 MiB.
 	Stack int64

@@ -174,13 +174,18 @@ func TestRlimits(t *testing.T) {
 			run := func(o, c sandbox.Limits, name string) {
 				sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root, Limits: o})
 				defer sb.Close()
-				var out bytes.Buffer
-				cmd := *tt.cmd
-				cmd.Limits, cmd.Stdout = c, &out
-				res, err := sb.Run(t.Context(), &cmd)
-				require.NoError(t, err, name)
-				require.Equal(t, tt.want, res.String(), name)
-				require.Equal(t, tt.out, out.String(), name)
+				for _, way := range bothWays(tt.cmd) {
+					var out bytes.Buffer
+					cmd, want := *way, tt.want
+					cmd.Limits, cmd.Stdout = c, &out
+					if want == efbig && cmd.Init {
+						want = sandbox.FileSizeLimit.String()
+					}
+					res, err := sb.Run(t.Context(), &cmd)
+					require.NoError(t, err, name)
+					require.Equal(t, want, res.String(), name)
+					require.Equal(t, tt.out, out.String(), name)
+				}
 			}
 			run(sandbox.Limits{}, tt.limits, name)
 			run(tt.limits, sandbox.Limits{}, name+", by default")

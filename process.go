@@ -22,7 +22,8 @@ type Process struct {
 	sandbox *Sandbox // a Process keeps its Sandbox from being dropped
 }
 
-// PID returns the process id as the embedding program sees it. Inside it is 1.
+// PID returns the command's process id as the embedding program sees it. Inside it
+// is 1 or, with Cmd.Init, 2.
 func (p *Process) PID() int { return p.p.pid }
 
 // Done returns a channel that is closed when the Result is there.
@@ -40,9 +41,10 @@ func (p *Process) Wait(ctx context.Context) (*Result, error) {
 	}
 }
 
-// Signal sends a signal to the command. As PID 1 it gets only those that it has
-// a handler for, and SIGKILL and SIGSTOP (pid_namespaces(7)). The error is
-// os.ErrProcessDone when it has ended.
+// Signal sends a signal to the command itself. As PID 1 it gets only those that it
+// has a handler for, and SIGKILL and SIGSTOP (pid_namespaces(7)); with Cmd.Init
+// every one does what signal(7) says. The error is os.ErrProcessDone when it has
+// ended.
 func (p *Process) Signal(sig syscall.Signal) error {
 	return p.sandbox.wrap("signal", p.p.signal(sig))
 }

@@ -158,6 +158,8 @@ type Applied struct {
 	// Cgroup names the controllers of the command's cgroup and their version,
 	// as "v1 memory,pids,cpuacct"; empty: it has none.
 	Cgroup string
+	// Init: a tiny PID 1 was in front of it (Cmd.Init).
+	Init bool
 	// Root is the kind of root file system: "host userland", "overlay" or "overlay, read-only".
 	Root string
 	// Capabilities are those that root of the sandbox may have, within its user namespace.

@@ -6,12 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -146,98 +144,30 @@ func requireNoCgroup(t *testing.T, sb *sandbox.Sandbox, c *sandbox.Cmd) {
 	require.Regexp(t, "delegat|root", err.Error(), "the remedy")
 }
 
+// bothWays is c as PID 1 and behind an init.
+func bothWays(c *sandbox.Cmd) []*sandbox.Cmd {
+	behind := *c
+	behind.Init = true
+	return []*sandbox.Cmd{c, &behind}
+}
+
 // Every exit status is told.
 func TestExitStatus(t *testing.T) {
 	withDies(t, func(t *testing.T) {
 		leaks(t)
 		sb := box(t, sandbox.Options{Rootfs: diesRoot(t)})
 		for code := range 256 {
-			res, err := sb.Run(t.Context(), die("exit", strconv.Itoa(code)))
-			require.NoError(t, err)
-			require.Equal(t, sandbox.Exited, res.Status)
-			require.Equal(t, code, res.ExitCode)
-			require.Zero(t, res.Signal)
-			require.Empty(t, res.Hit)
-			require.Equal(t, code == 0, res.Err() == nil)
-		}
-	})
-}
-
-// The signals that PID 1 can die of are told as they were, those of its
-// descendants are as it sees them.
-func TestSignals(t *testing.T) {
-	withDies(t, func(t *testing.T) {
-		leaks(t)
-		sb := box(t, sandbox.Options{Rootfs: diesRoot(t)})
-		for how, sig := range map[string]syscall.Signal{
-			"segv": syscall.SIGSEGV, "ill": syscall.SIGILL, "trap": syscall.SIGTRAP, "bus": syscall.SIGBUS,
-			// As PID 1 it ignores its own SIGABRT, and glibc then goes on to a fault.
-			"abort": syscall.SIGSEGV,
-			"fpe":   syscall.SIGFPE,
-		} {
-			if how == "fpe" && runtime.GOARCH != "amd64" {
-				continue // a division by zero is 0 there
-			}
-			res, err := sb.Run(t.Context(), die(how))
-			require.NoError(t, err, how)
-			require.Equal(t, sandbox.Signaled, res.Status, how)
-			require.Equal(t, sig, res.Signal, how)
-			require.Equal(t, 128+int(sig), res.ExitCode, how)
-			require.Equal(t, "signal: "+sig.String(), res.String())
-			require.Error(t, res.Err())
-
-			if how == "abort" {
-				sig = syscall.SIGABRT
-			}
-			res, err = sb.Run(t.Context(), die("child", how, "0"))
-			require.NoError(t, err, how)
-			require.Equal(t, fmt.Sprintf("exit status %d", 128+int(sig)), res.String(), how)
-		}
-		for sig := 1; sig <= 64; sig++ {
-			// What PID 1 sends itself it ignores.
-			res, err := sb.Run(t.Context(), die("raise", strconv.Itoa(sig)))
-			require.NoError(t, err)
-			if syscall.Signal(sig) == syscall.SIGSEGV || sig == 32 || sig == 33 {
-				continue // 32 and 33 are glibc's own
-			}
-			require.Equal(t, "exit status 0", res.String(), "signal %d", sig)
-		}
-	})
-}
-
-// Process.Signal is a signal from outside: without a handler only SIGKILL ends PID 1. Kill is another status.
-func TestSignalFromOutside(t *testing.T) {
-	testenv.RootAndUser(t, func(t *testing.T) {
-		leaks(t)
-		sb := box(t, sandbox.Options{})
-		wait := func(script string, do func(p *sandbox.Process)) *sandbox.Result {
-			c := sh(script)
-			c.Pipes = sandbox.PipeStdout
-			p, err := sb.Start(t.Context(), c)
-			require.NoError(t, err)
-			defer p.Stdout.Close()
-			_, err = io.ReadFull(p.Stdout, make([]byte, 6)) // "ready\n"
-			require.NoError(t, err)
-			do(p)
-			res, err := p.Wait(t.Context())
-			require.NoError(t, err)
-			return res
-		}
-		send := func(sigs ...syscall.Signal) func(p *sandbox.Process) {
-			return func(p *sandbox.Process) {
-				for _, s := range sigs {
-					require.NoError(t, p.Signal(s))
-				}
+			for _, c := range bothWays(die("exit", strconv.Itoa(code))) {
+				res, err := sb.Run(t.Context(), c)
+				require.NoError(t, err)
+				require.Equal(t, sandbox.Exited, res.Status)
+				require.Equal(t, code, res.ExitCode)
+				require.Zero(t, res.Signal)
+				require.Empty(t, res.Hit)
+				require.Equal(t, code == 0, res.Err() == nil)
+				require.Equal(t, c.Init, res.Applied.Init)
 			}
 		}
-		res := wait("echo ready; sleep 100", send(syscall.SIGTERM, syscall.SIGINT, syscall.SIGKILL))
-		require.Equal(t, sandbox.Signaled, res.Status)
-		require.Equal(t, syscall.SIGKILL, res.Signal)
-		res = wait("trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done", send(syscall.SIGTERM))
-		require.Equal(t, "exit status 9", res.String())
-		res = wait("echo ready; sleep 100", func(p *sandbox.Process) { require.NoError(t, p.Kill()) })
-		require.Equal(t, sandbox.Killed, res.Status)
-		require.Equal(t, 128+9, res.ExitCode)
 	})
 }
 
@@ -399,8 +329,8 @@ func TestStolenStatus(t *testing.T) {
 			}
 		})
 		known := 0
-		for range 50 {
-			res, err := sb.Run(t.Context(), sh("exit 7"))
+		for i := range 50 {
+			res, err := sb.Run(t.Context(), bothWays(sh("exit 7"))[i%2])
 			if res.Status == sandbox.Lost {
 				require.ErrorContains(t, err, "took the command's exit status")
 				require.Equal(t, -1, res.ExitCode)
@@ -474,15 +404,17 @@ func TestNotExecuted(t *testing.T) {
 			"Dir a file":            {&sandbox.Cmd{Args: []string{"d"}, Dir: "/bin/d"}, []error{unix.ENOTDIR}, `chdir "/bin/d"`},
 			"relative, not there":   {&sandbox.Cmd{Args: []string{"./nothing"}, Dir: "/sub"}, []error{exec.ErrNotFound}, `"./nothing"`},
 		} {
-			res, err := sb.Run(t.Context(), tt.cmd)
-			require.Nil(t, res, name)
-			var e *sandbox.Error
-			require.ErrorAs(t, err, &e, name)
-			for _, want := range tt.is {
-				require.ErrorIs(t, err, want, name)
+			for _, c := range bothWays(tt.cmd) {
+				res, err := sb.Run(t.Context(), c)
+				require.Nil(t, res, name)
+				var e *sandbox.Error
+				require.ErrorAs(t, err, &e, name)
+				for _, want := range tt.is {
+					require.ErrorIs(t, err, want, name)
+				}
+				require.ErrorContains(t, err, tt.text, name)
+				require.Equal(t, "run", e.Op)
 			}
-			require.ErrorContains(t, err, tt.text, name)
-			require.Equal(t, "run", e.Op)
 		}
 		_, err := sb.Run(t.Context(), sandbox.Command("interpreter"))
 		require.NotErrorIs(t, err, exec.ErrNotFound, "it is there")
@@ -552,9 +484,11 @@ int main(void) {
 		root := rootWith(t, map[string]string{"prog": prog})
 		sb := box(t, sandbox.Options{Rootfs: root})
 		for range 5 {
-			res, err := sb.Run(t.Context(), sandbox.Command("/bin/prog"))
-			require.NoError(t, err)
-			require.Equal(t, []any{sandbox.Signaled, syscall.SIGKILL}, []any{res.Status, res.Signal})
+			for _, c := range bothWays(sandbox.Command("/bin/prog")) {
+				res, err := sb.Run(t.Context(), c)
+				require.NoError(t, err)
+				require.Equal(t, []any{sandbox.Signaled, syscall.SIGKILL}, []any{res.Status, res.Signal})
+			}
 			p, err := sb.Start(t.Context(), sandbox.Command("/bin/prog"))
 			require.NoError(t, err)
 			wait, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

@@ -159,6 +159,12 @@ func (p *process) launch(ctx context.Context) (err error) {
 		return err
 	}
 	w.Files = p.stdio.files
+	if p.cmd.Init {
+		if w.Init, err = p.box.store.initProgram(); err != nil {
+			p.stdio.abandon()
+			return err
+		}
+	}
 	child, err := p.startChild(ctx, w)
 	p.began = time.Now()
 	if err != nil && !p.starved(err) {
@@ -206,7 +212,7 @@ func (p *process) runs(child *world.Process) {
 	defer p.kills.Unlock()
 	p.child, p.pid = child, child.PID
 	if p.kills.reason != Lost {
-		_ = child.Signal(syscall.SIGKILL) // ESRCH: it has ended
+		_ = child.Kill() // os.ErrProcessDone: it has ended
 	}
 }
 
@@ -329,7 +335,7 @@ func (p *process) kill(why Status, cause error) error {
 	if p.child == nil {
 		return nil // it is being started: runs kills it
 	}
-	return p.child.Signal(syscall.SIGKILL)
+	return p.child.Kill()
 }
 
 func (p *process) signal(sig syscall.Signal) error {

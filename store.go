@@ -24,6 +24,7 @@ type Store struct {
 	images *image.Store
 	users  *userPool
 	base   hostBase
+	init   initFile
 
 	groupsMu   sync.Mutex
 	groups     *cgroup.Tree // nil where this user can have none
@@ -177,7 +178,7 @@ func (s *Store) Close() error {
 		errs = append(errs, tree.Close(ctx))
 	}
 	s.users.close()
-	errs = append(errs, s.base.close(), s.state.Close())
+	errs = append(errs, s.base.close(), s.init.close(), s.state.Close())
 	return errors.Join(errs...)
 }
 

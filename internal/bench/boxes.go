@@ -64,11 +64,14 @@ func (e *env) cmd(l sandbox.Limits) sandbox.Cmd {
 
 func (e *env) boxes() []subject {
 	plain := e.cmd(sandbox.Limits{})
+	behind := plain
+	behind.Init = true
 	limited := e.cmd(sandbox.Limits{Memory: 64 << 20, PIDs: 64, CPUs: 0.5})
 	host := sandbox.Options{Store: e.store}
 	overlay := sandbox.Options{Store: e.store, Rootfs: e.rootfs()}
 	return []subject{
 		e.warm(),
+		&warm{title: "warm Run, init", opts: host, cmd: behind},
 		&warm{title: "warm Run, memory, pids, cpu limits", opts: host, cmd: limited},
 		&warm{title: "warm Run, overlay", opts: overlay, cmd: plain},
 		&cold{title: "cold New+Run+Close", opts: host, cmd: plain},

@@ -27,6 +27,9 @@ type Command struct {
 	// Cgroup is a cgroup v2 directory that it is born in, or nil.
 	Cgroup  *os.File
 	Rlimits []Rlimit
+	// Init is the program that is PID 1 in place of the command, which then is PID 2
+	// (tinyinit.Open); nil: none. It is in none of the command's cgroups.
+	Init *os.File
 	// Boottime and Monotonic shift the clocks of a new time namespace, by
 	// seconds (time_namespaces(7)); nil: no time namespace.
 	Clock *Clock
@@ -56,7 +59,7 @@ func (w *World) start(ctx context.Context, c Command, start starter) (*Process, 
 		return nil, &Unsupported{What: "a clock of its own for a command", Remedy: "Linux " + commandClock.version + " or newer"}
 	}
 	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup}
-	if privileged() {
+	if privileged() && c.Init == nil {
 		s.Namespaces = unix.CLONE_NEWPID
 	}
 	mnt, err := w.stock.take(ctx, w)
@@ -91,11 +94,11 @@ var privileged = sync.OnceValue(func() bool { return os.Geteuid() == 0 && hasCap
 
 // command adds the calls that turn a child into the command: PID 1 of a PID
 // namespace of its own, since the clone or, where the embedder has no privilege,
-// as a second child that is made inside.
+// as a second child that is made inside. Behind an init it is a third.
 func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
-	w.enter(p, c.Cgroup, mnt)
+	w.enter(p, &c, mnt)
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}
@@ -121,11 +124,11 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 
 // enter adds the calls up to where the child is root in the World's namespaces,
 // in mnt, a copy of the World's mount namespace, with its own /proc.
-func (w *World) enter(p *spawn.Program, cgroupDir *os.File, mnt int) {
+func (w *World) enter(p *spawn.Program, c *Command, mnt int) {
 	ns := w.namespaces(p, mnt)
-	var cgroup spawn.Ref
+	var cgroup, init spawn.Ref
 	if !p.Born() {
-		cgroup = optional(p, cgroupDir)
+		cgroup, init = optional(p, c.Cgroup), optional(p, c.Init)
 	}
 	priority(p)
 	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
@@ -143,7 +146,12 @@ func (w *World) enter(p *spawn.Program, cgroupDir *os.File, mnt int) {
 			ns.enter(p, i)
 		}
 	}
-	if !p.Born() {
+	switch {
+	case p.Born():
+	case init != spawn.NoRef:
+		p.ForkInit(init, w.spec.rootIDs())
+		p.ForkCommand(0, cgroup)
+	default:
 		p.ForkCommand(unix.CLONE_NEWPID, cgroup)
 	}
 	p.SetIDs(w.spec.rootIDs())
