@@ -246,8 +246,9 @@ func TestDelegatedController(t *testing.T) {
 		inner := top + "/inner"
 		for _, dir := range []string{top, inner} {
 			if dir == inner {
-				require.NoError(t, enableIn(m.hier[i], m.hier[i].mount, c))
-				require.NoError(t, enableIn(m.hier[i], top, c))
+				give := (c | PIDs) & m.hier[i].ctl // the helper limits tasks, too
+				require.NoError(t, enableIn(m.hier[i], m.hier[i].mount, give))
+				require.NoError(t, enableIn(m.hier[i], top, give))
 			}
 			require.NoError(t, os.Mkdir(dir, 0o755))
 			t.Cleanup(func() { require.NoError(t, os.Remove(dir)) })
