@@ -58,7 +58,13 @@ func (b *box) openPath(name string, flags int) (fd int, err error) {
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	err = useFile(b.world.Root(), func(root int) error {
-		fd, err = unix.Openat2(root, name, &how)
+		for range renameTries {
+			// A rename or mount anywhere on the machine meanwhile is EAGAIN where "..", as
+			// in a link, could have led out of the root (openat2(2)).
+			if fd, err = unix.Openat2(root, name, &how); err != unix.EAGAIN && err != unix.EINTR {
+				break
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -66,6 +72,9 @@ func (b *box) openPath(name string, flags int) (fd int, err error) {
 	}
 	return fd, nil
 }
+
+// renameTries bounds how long somebody who renames all the time can keep us busy.
+const renameTries = 1000
 
 // useFile calls f with the descriptor of a World's file, which Close can't take
 // away, nor anybody reuse, in the meantime. The file is nil once the World is closed.
