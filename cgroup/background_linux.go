@@ -209,16 +209,22 @@ func (b *background) wait(ctx context.Context) error {
 func (g *Group) Release() {
 	g.shut()
 	g.drain()
-	b := &g.tree.bg
+	if !g.tree.bg.remove(g) {
+		g.dropFiles() // Tree.Close removes it.
+	}
+}
+
+// remove has g removed; it is false when the tree is closed.
+func (b *background) remove(g *Group) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		g.dropFiles()
-		return // Tree.Close removes it.
+		return false
 	}
 	b.queue = append(b.queue, g)
 	b.due = b.due || len(b.queue) >= removals
 	b.start(len(b.queue) >= 2*removals)
+	return true
 }
 
 // tryRemove says whether g is gone; if not, those who are in it have been sent a kill.

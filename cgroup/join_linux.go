@@ -36,13 +36,21 @@ func (g *Group) prepare() error {
 	}
 	j.later = g.tree.bg.later
 	g.openMeters()
+	if !g.offer(j) {
+		return errors.Join(errClosed("join", g.rel), j.Close())
+	}
+	return nil
+}
+
+// offer has Join hand j out; it is false when g is closed.
+func (g *Group) offer(j *Join) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return errors.Join(errClosed("join", g.rel), j.Close())
+		return false
 	}
 	g.ready = j
-	return nil
+	return true
 }
 
 // hold notes that processes are let in.
