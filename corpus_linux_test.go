@@ -55,7 +55,7 @@ const mib = 1 << 20
 var corpus = func() []specimen {
 	memory := []sandbox.Status{sandbox.MemoryLimit}
 	pids := []sandbox.Status{sandbox.PIDsLimit}
-	long := sandbox.Limits{CPUTime: 20 * time.Second, Wall: time.Minute}
+	long := sandbox.Limits{CPUTime: 10 * time.Minute, Wall: 20 * time.Minute} // an emulated processor is slow
 	with := func(l, o sandbox.Limits) sandbox.Limits {
 		if o.Memory != 0 {
 			l.Memory = o.Memory
@@ -68,7 +68,7 @@ var corpus = func() []specimen {
 		}
 		return l
 	}
-	wall := sandbox.Limits{Wall: time.Second, CPUTime: 20 * time.Second}
+	wall := sandbox.Limits{Wall: time.Second, CPUTime: 10 * time.Minute}
 	oom := func(how string, n int, l sandbox.Limits) specimen {
 		return specimen{how: how, n: n, limits: with(long, l), want: sandbox.MemoryLimit, code: anyCode, hits: memory}
 	}
