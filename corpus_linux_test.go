@@ -254,7 +254,7 @@ func TestCPUTime(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
 		leaks(t)
 		st := store(t)
-		sb := box(t, sandbox.Options{Store: st, Limits: sandbox.Limits{CPUTime: 100 * time.Millisecond}})
+		sb := box(t, sandbox.Options{Store: st, Limits: sandbox.Limits{CPUTime: 500 * time.Millisecond}})
 		if !needsCgroup(t, sb, sh("true")) {
 			return
 		}
@@ -263,7 +263,7 @@ func TestCPUTime(t *testing.T) {
 		require.Equal(t, sandbox.CPULimit, res.Status)
 		require.Equal(t, syscall.SIGKILL, res.Signal)
 		require.Equal(t, []sandbox.Hit{{Status: sandbox.CPULimit, Scope: sandbox.ScopeSandbox}}, res.Hit)
-		require.Greater(t, res.Usage.User+res.Usage.System, 100*time.Millisecond)
+		require.Greater(t, res.Usage.User+res.Usage.System, 500*time.Millisecond)
 		require.True(t, strings.Contains(res.Applied.Cgroup, "cpuacct"), res.Applied.Cgroup)
 
 		c := sh("sleep 1; exit 3")

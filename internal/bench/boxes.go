@@ -75,6 +75,7 @@ func (e *env) boxes() []subject {
 		&warm{title: "warm Run, memory, pids, cpu limits", opts: host, cmd: limited},
 		&warm{title: "warm Run, overlay", opts: overlay, cmd: plain},
 		&cold{title: "cold New+Run+Close", opts: host, cmd: plain},
+		&cold{title: "cold New+Run+Close, memory, pids, cpu limits", opts: host, cmd: limited},
 		&cold{title: "cold New+Run+Close, overlay", opts: overlay, cmd: plain},
 	}
 }

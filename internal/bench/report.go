@@ -65,7 +65,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 }
 
 // The first column is padded by hand: the writer's alignment is that of figures.
-const column = "%-40s\t"
+const column = "%-46s\t"
 
 func printWays(t io.Writer, ways []*way) {
 	if len(ways) == 0 {
