@@ -56,6 +56,7 @@ func (b *box) applied() Applied {
 		Namespaces:   []string{"user", "mnt", "pid", "uts", "ipc", "cgroup"},
 		Root:         "host userland",
 		Capabilities: world.Capabilities,
+		Landlock:     world.Landlock(),
 		NoNewPrivs:   true,
 	}
 	if b.opts.Network.Mode != netns.Host {

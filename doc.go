@@ -101,13 +101,20 @@
 //
 // # Not guaranteed, yet
 //
-// This version has no seccomp filter and no Landlock rules: the kernel's whole
+// This version has no seccomp filter: the kernel's whole
 // system call surface that needs no privilege is reachable, and so is what no
 // namespace covers, as vsock sockets to a hypervisor (vsock(7)). The private file
 // systems are bounded by half of the machine's memory each, as tmpfs is, unless
 // Limits.Memory does. A limit on disk space is to come, and so are terminals, volumes
 // and bridges. On cgroup v1 the scope of a memory kill is that of the innermost limit
 // that was touched at all, and page cache touches a limit, too.
+// Where the kernel has no Landlock (Applied.Landlock; before 5.19, or lsm= without
+// it) a hostile image can have the embedding program's own file executed inside, by a
+// link to /proc/self/exe, and as a user with one id even change its mode. Commands that
+// hold leases on programs (fcntl(2)) delay starts in other sandboxes of the program, at
+// most for Limits.Wall and a second; locks on shared files (flock(2)), as /dev/null, are
+// seen by all. A program that asks to be traced may not end by itself without a
+// Limits.Wall.
 // The kernel is the boundary; a bug in it is one here.
 //
 // # Privileges and kernels

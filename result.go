@@ -33,7 +33,8 @@ const (
 	OutputLimit
 	// CPULimit: killed after Limits.CPUTime.
 	CPULimit
-	// FileSizeLimit: ended by SIGXFSZ, for Limits.FileSize. Not so for a command that
+	// FileSizeLimit: ended by SIGXFSZ, with a Limits.FileSize. (A command may send
+	// itself that signal, too.) Not so for a command that
 	// is PID 1, or handles the signal: its write fails with EFBIG.
 	FileSizeLimit
 	// PIDsLimit is only the Status of a Hit: forks failed.
@@ -164,6 +165,9 @@ type Applied struct {
 	Root string
 	// Capabilities are those that root of the sandbox may have, within its user namespace.
 	Capabilities []string
+	// Landlock: what can be executed lies below the sandbox's "/" or was given to the
+	// command (landlock(7), Linux 5.19).
+	Landlock bool
 	// NoNewPrivs: set-user-ID programs and file capabilities have no effect.
 	NoNewPrivs bool
 }

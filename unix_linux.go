@@ -19,7 +19,7 @@ import (
 // the kernel in the sandbox's root; the connection is made through the
 // descriptor, so that what is renamed meanwhile does not matter.
 func (b *box) dialUnix(ctx context.Context, name string) (net.Conn, error) {
-	fd, err := b.openPath(name, unix.O_PATH)
+	fd, err := b.openPath(name, unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +52,10 @@ func unixError(op, name string, err error) error {
 
 func unixAddr(name string) *net.UnixAddr { return &net.UnixAddr{Name: name, Net: "unix"} }
 
-func (b *box) openPath(name string, flags int) (fd int, err error) {
+func (b *box) openPath(name string, flags int, resolve uint64) (fd int, err error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_CLOEXEC),
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		Resolve: resolve | unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	err = useFile(b.world.Root(), func(root int) error {
 		for range renameTries {
@@ -96,7 +96,7 @@ func useFile(file *os.File, f func(fd int) error) error {
 // may connect to. It is removed when the Listener is closed.
 func (b *box) listenUnix(ctx context.Context, name string) (net.Listener, error) {
 	dir, base := path.Split(path.Clean("/" + name))
-	fd, err := b.openPath(dir, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := b.openPath(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}

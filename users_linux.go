@@ -24,7 +24,9 @@ const maxAccountFile = 1 << 20
 // it; whatever a hostile program put there, the call does not block and is
 // bounded.
 func (b *box) readFile(name string) ([]byte, error) {
-	fd, err := b.openPath(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	// Not into /proc or /sys, whose files are regular ones, too: we would read with
+	// our own rights, /proc/kmsg for ever.
+	fd, err := b.openPath(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, unix.RESOLVE_NO_XDEV)
 	if err != nil {
 		return nil, err
 	}

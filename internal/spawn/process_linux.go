@@ -20,6 +20,8 @@ type Process struct {
 	init *Process // PID 1 of the command's namespace; nil: the command itself
 	last *State   // how the command ended, while its init has not
 
+	mourner mourner
+
 	// Of Start: in the poller.
 	fd  *os.File
 	raw syscall.RawConn
@@ -38,6 +40,7 @@ func newProcess(pid, fd int) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	known.add(pid)
 	return &Process{PID: pid, fd: f, raw: raw}, nil
 }
 
@@ -66,20 +69,22 @@ func (p *Process) WaitHere() (State, error) {
 
 // withInit waits for the command, and then for its init.
 func (p *Process) withInit(wait func(*Process) (State, error)) (State, error) {
-	if p.init == nil {
-		return wait(p)
-	}
 	if p.last == nil {
 		s, err := wait(p)
 		if err != nil {
 			return s, err
 		}
+		known.remove(p.PID)
 		p.last = &s
 	}
-	_ = p.init.Signal(syscall.SIGKILL) // it may be over: Kill
-	if _, err := wait(p.init); err != nil {
-		return State{}, err
+	if p.init != nil {
+		_ = p.Kill() // it may be over
+		if _, err := wait(p.init); err != nil {
+			return State{}, err
+		}
+		known.remove(p.init.PID)
 	}
+	p.mourner.stop()
 	return *p.last, nil
 }
 
@@ -224,10 +229,15 @@ func (p *Process) Signal(sig syscall.Signal) error {
 // Kill kills the process with all that is in its PID namespace. It returns
 // os.ErrProcessDone when that has ended.
 func (p *Process) Kill() error {
+	first := p
 	if p.init != nil {
-		return p.init.Signal(syscall.SIGKILL)
+		first = p.init
 	}
-	return p.Signal(syscall.SIGKILL)
+	err := first.Signal(syscall.SIGKILL)
+	if err == nil {
+		p.mourner.start(p)
+	}
+	return err
 }
 
 // Close gives the descriptors back. It neither ends the process nor waits for it.

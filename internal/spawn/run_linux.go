@@ -51,8 +51,10 @@ func StartHere(ctx context.Context, s Setup, build func(*Program)) (*Process, er
 	if err != nil {
 		return nil, err
 	}
+	known.add(r.pid)
 	p := &Process{PID: r.pid, pidfd: r.pidfd}
 	if r.init != 0 {
+		known.add(r.init)
 		p.init = &Process{PID: r.init, pidfd: r.initfd}
 	}
 	return p, nil

@@ -268,6 +268,15 @@ func (p *Program) Exit() {
 
 const exitOp = "exit"
 
+// WordAndFD puts a 64-bit word and, behind it, a descriptor as int32 into the
+// program's memory when it runs: a struct of the kernel's.
+func (p *Program) WordAndFD(word uint64, fd Ref) uintptr {
+	b, addr := p.alloc(16)
+	*(*uint64)(unsafe.Pointer(&b[0])) = word
+	p.copyTo(fd, (*int32)(unsafe.Pointer(&b[8])))
+	return addr
+}
+
 // Store has the result of r put into memory as an int32 when the program runs,
 // and returns the address.
 func (p *Program) Store(r Ref) uintptr {

@@ -112,12 +112,13 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 		c.IDs.KeepGroups = root.KeepGroups
 		p.SetIDs(c.IDs)
 	}
+	p.Do("prctl PR_SET_NO_NEW_PRIVS", "", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	executeOnly(p, c.Files, stdio)
 	// What is left of the embedder's descriptors, and of ours, is not for the
 	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
 	p.CloseFrom(len(c.Files))
 	c.rlimits(p)
 	c.chdir(p)
-	p.Do("prctl PR_SET_NO_NEW_PRIVS", "", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	p.Do("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
 	p.Exec(c.Paths, c.Args, c.Env)
 }
