@@ -27,6 +27,9 @@ func (b *box) readFile(name string) ([]byte, error) {
 	// Not into /proc or /sys, whose files are regular ones, too: we would read with
 	// our own rights, /proc/kmsg for ever.
 	fd, err := b.openPath(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, unix.RESOLVE_NO_XDEV)
+	if errors.Is(err, unix.EXDEV) {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("leads out of the root's own file system")}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -132,10 +132,10 @@ func TestHostileAccounts(t *testing.T) {
 		host := filepath.Join(t.TempDir(), "passwd") // of the host; it knows a user whom the sandbox does not
 		require.NoError(t, os.WriteFile(host, []byte("hosts:x:0:0::/:\n"), 0o644))
 		for how, want := range map[string]string{
-			"fifo": "not a regular file", "dir": "not a regular file", "null": "not a regular file", "zero": "not a regular file",
+			"fifo": "not a regular file", "dir": "not a regular file", "null": "leads out", "zero": "leads out",
 			"socket": "openat2", "loop": "too many levels of symbolic links",
 			"big": "longer than 1 MiB", "sparse": "longer than 1 MiB", "line": "no such user",
-			"host": "no such user", "proc": "no such user", "up": "no such user", "unreadable": "no such user|permission denied",
+			"host": "no such user", "proc": "leads out", "up": "no such user", "unreadable": "no such user|permission denied",
 		} {
 			for _, file := range []string{"passwd", "group"} {
 				sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root})

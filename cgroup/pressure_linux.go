@@ -8,7 +8,7 @@ import (
 
 // Pressure reads how long g's processes had to wait for processors, memory and disks. It is v2's: on a hybrid machine
 // those that joined a group with the Unified controller are measured. Errors: os.ErrClosed after Remove, Release or Close;
-// errors.ErrUnsupported.
+// errors.ErrUnsupported. The kernel counts in jiffies and forgets what is less: ask no more often than every 100 ms.
 func (g *Group) Pressure() (Pressure, error) {
 	g.meters.mu.Lock()
 	defer g.meters.mu.Unlock()
