@@ -125,13 +125,7 @@ func (g *Group) build(k *making) error {
 		if h.ctl&g.own == 0 {
 			continue
 		}
-		if err := k.ensure(g.parent, h); err != nil {
-			return err
-		}
-		if err := g.tree.m.enable(g, h, g.own); err != nil {
-			return err
-		}
-		if err := k.ensure(g, h); err != nil {
+		if err := g.mkdir(k, h); err != nil {
 			return err
 		}
 		if err := g.apply(h, g.born(h), applied); err != nil {
@@ -140,6 +134,25 @@ func (g *Group) build(k *making) error {
 	}
 	g.applied = applied
 	return nil
+}
+
+// mkdir makes g's directory in h and what it needs above. Another owner who closes may remove the tree's parent at any
+// moment before the first directory is in it.
+func (g *Group) mkdir(k *making, h *hierarchy) error {
+	for tries := 100; ; tries-- {
+		err := k.ensure(g.parent, h)
+		if err == nil {
+			err = g.tree.m.enable(g, h, g.own)
+		}
+		if err == nil {
+			err = k.ensure(g, h)
+		}
+		if !gone(err) || tries == 0 || g.parent.isMade(h) || g.isMade(h) {
+			return err
+		}
+		h.drop()
+		g.tree.root.enabled = 0
+	}
 }
 
 // born is what a new directory holds: no limits, but for v1's list of devices, which it has from the one above.

@@ -47,22 +47,7 @@ func (k *making) ensure(g *Group, h *hierarchy) error {
 		return err
 	}
 	dir, top := g.dir(h), g.parent.parent == nil
-	err := h.mkdir(dir)
-	for range 100 {
-		if !top || !gone(err) {
-			break
-		}
-		// Another owner who closed has just removed the parent.
-		h.drop()
-		k.t.root.enabled = 0
-		if err = k.above(h); err == nil {
-			err = k.t.m.enable(g, h, g.own)
-		}
-		if err == nil {
-			err = h.mkdir(dir)
-		}
-	}
-	if err != nil {
+	if err := h.mkdir(dir); err != nil {
 		return denied(h, err)
 	}
 	g.setMade(h, true)
