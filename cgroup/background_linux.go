@@ -26,7 +26,7 @@ type background struct {
 	closed bool
 	due    bool // a batch is
 	queue  []*Group
-	files  []*Join
+	files  []*Group // whose Join came back
 	pools  []*pool
 	done   chan struct{} // of the goroutine at work; nil: none is
 	armed  bool
@@ -51,16 +51,18 @@ func (b *background) want(p *pool, add, urgent bool) bool {
 	return true
 }
 
-// later closes j.
-func (b *background) later(j *Join) {
+// later closes what g keeps for the next command, unless that has it by then.
+func (b *background) later(g *Group) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		_ = j.Close()
-		return
+	closed := b.closed
+	if !closed {
+		b.files = append(b.files, g)
+		b.start(b.due)
 	}
-	b.files = append(b.files, j)
-	b.start(b.due)
+	b.mu.Unlock()
+	if closed {
+		g.dropJoin()
+	}
 }
 
 // start begins now, or sees to it that it will be soon. b.mu is held.
@@ -112,8 +114,8 @@ func (b *background) work(ctx context.Context) error {
 		for _, p := range pools {
 			p.fill()
 		}
-		for _, j := range files {
-			_ = j.Close()
+		for _, g := range files {
+			g.dropJoin()
 		}
 		busy = nil
 		for _, g := range todo {
@@ -184,8 +186,8 @@ func (b *background) wait(ctx context.Context) error {
 	files := b.files
 	b.files = nil
 	b.mu.Unlock()
-	for _, j := range files {
-		_ = j.Close()
+	for _, g := range files {
+		g.dropJoin()
 	}
 	done := make(chan struct{})
 	go func() { // ends with the goroutines that it waits for
@@ -207,6 +209,16 @@ func (b *background) wait(ctx context.Context) error {
 // once; Tree.Flush and Tree.Close wait for the end of it. The name is free only then. What g has used is to be read
 // before.
 func (g *Group) Release() {
+	g.shut()
+	if g.reuse() {
+		return
+	}
+	g.discard()
+}
+
+// discard is Release for what nobody can use again.
+func (g *Group) discard() {
+	g.meddle()
 	g.shut()
 	g.drain()
 	if !g.tree.bg.remove(g) {

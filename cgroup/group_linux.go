@@ -32,8 +32,11 @@ type Group struct {
 	applied  Limits // as written: never looser than those above
 	children map[string]*Group
 	held     bool // processes were let in
+	meddled  bool // by a call that could still act on who comes next
+	reused   bool // the directories had another command before
 	closed   bool
-	ready    *Join // opened ahead
+	files    *Join // opened ahead, or come back
+	lent     int   // Joins that are out
 	waiters  map[*waiter]struct{}
 }
 
@@ -307,13 +310,7 @@ func (g *Group) shut() {
 
 // dropFiles closes the descriptors that g and what is below it hold.
 func (g *Group) dropFiles() {
-	g.mu.Lock()
-	ready := g.ready
-	g.ready = nil
-	g.mu.Unlock()
-	if ready != nil {
-		_ = ready.Close()
-	}
+	g.dropJoin()
 	g.closeMeters()
 	for _, c := range g.below() {
 		c.dropFiles()
@@ -334,11 +331,15 @@ func (g *Group) forget() {
 // are thawed. It ends early with ctx. Limits are as before after it, and g can be used on. A process that sleeps in the
 // kernel uninterruptibly, or on v1 is frozen by a group above or lives in a PID namespace that isn't below ours, can keep
 // it waiting.
-func (g *Group) Kill(ctx context.Context) error { return killer{ps: g.places()}.all(ctx) }
+func (g *Group) Kill(ctx context.Context) error {
+	g.meddle()
+	return killer{ps: g.places()}.all(ctx)
+}
 
 // Remove waits until no process is left in g and below it, and removes them. It ends early with ctx, and g can't be
 // used any more then either but for Kill and Remove. Of a group that is removed already it returns nil.
 func (g *Group) Remove(ctx context.Context) error {
+	g.meddle()
 	g.shut()
 	g.drain()
 	g.dropFiles()

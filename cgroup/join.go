@@ -15,17 +15,17 @@ type Join struct {
 	// own, and not as often to the other's; this package does so only to what it removes. See the package for CPUSet.
 	Dir *os.File
 
-	later func(*Join) // closes it in the background; nil: Close does
+	leaf *Group // which has it back; nil: Close closes it
 }
 
 // Close closes the descriptors, those of a leaf within milliseconds in the background; those who joined stay in. The
 // caller of Group.Join calls it, best as soon as the child is in: then the background does its work while the child
 // runs. The files must not be used after it.
 func (j *Join) Close() error {
-	if later := j.later; later != nil {
-		later(&Join{Tasks: j.Tasks, Dir: j.Dir})
-		j.Tasks, j.Dir, j.later = nil, nil, nil
-		return nil
+	if leaf := j.leaf; leaf != nil {
+		back := &Join{Tasks: j.Tasks, Dir: j.Dir}
+		j.Tasks, j.Dir, j.leaf = nil, nil, nil
+		return leaf.takeBack(back)
 	}
 	var errs []error
 	for _, f := range j.Tasks {

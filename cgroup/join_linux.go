@@ -15,17 +15,35 @@ func (g *Group) Join() (*Join, error) {
 		return nil, err
 	}
 	g.mu.Lock()
-	j := g.ready
-	g.ready = nil
+	j := g.files
+	g.files = nil
+	g.lent++
 	g.mu.Unlock()
-	if j != nil {
-		return j, nil
+	var err error
+	if j == nil {
+		j, err = g.open()
 	}
-	j, err := g.open()
 	if err == nil && g.leaf {
-		j.later = g.tree.bg.later
+		j.leaf = g
 	}
 	return j, err
+}
+
+// takeBack is the Close of a leaf's Join. Its files are kept for a few milliseconds: the leaf may be released by then,
+// and they serve the next command.
+func (g *Group) takeBack(j *Join) error {
+	g.mu.Lock()
+	g.lent--
+	kept := g.files == nil && !g.closed
+	if kept {
+		g.files = j
+	}
+	g.mu.Unlock()
+	if !kept {
+		return j.Close()
+	}
+	g.tree.bg.later(g)
+	return nil
 }
 
 // prepare opens ahead what Join will hand out, and what Usage and Events are likely to read.
@@ -34,7 +52,6 @@ func (g *Group) prepare() error {
 	if err != nil {
 		return err
 	}
-	j.later = g.tree.bg.later
 	g.openMeters()
 	if !g.offer(j) {
 		return errors.Join(errClosed("join", g.rel), j.Close())
@@ -49,8 +66,19 @@ func (g *Group) offer(j *Join) bool {
 	if g.closed {
 		return false
 	}
-	g.ready = j
+	g.files = j
 	return true
+}
+
+// dropJoin closes the files that no Join has.
+func (g *Group) dropJoin() {
+	g.mu.Lock()
+	j := g.files
+	g.files = nil
+	g.mu.Unlock()
+	if j != nil {
+		_ = j.Close()
+	}
 }
 
 // hold notes that processes are let in.
@@ -114,6 +142,7 @@ func (g *Group) Add(pid int) error {
 	if pid == os.Getpid() {
 		return &FieldError{"pid", pid, "the calling process"}
 	}
+	g.meddle()
 	if err := g.hold("add"); err != nil {
 		return err
 	}

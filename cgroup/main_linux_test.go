@@ -156,6 +156,12 @@ func dirs(name string) []string {
 
 // inside is a command that enters g by itself and goes on as args.
 func inside(t testing.TB, g *Group, args ...string) *exec.Cmd {
+	c, _ := joining(t, g, args...)
+	return c
+}
+
+// joining is inside with the Join, to be closed when the command has started, or by the end of the test.
+func joining(t testing.TB, g *Group, args ...string) (*exec.Cmd, *Join) {
 	j, err := g.Join()
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, j.Close()) })
@@ -168,7 +174,7 @@ func inside(t testing.TB, g *Group, args ...string) *exec.Cmd {
 	if j.Dir != nil {
 		c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(j.Dir.Fd())}
 	}
-	return c
+	return c, j
 }
 
 // insideHelper is inside for a helper.

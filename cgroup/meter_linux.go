@@ -1,6 +1,8 @@
 package cgroup
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -37,7 +39,7 @@ func (g *Group) meter(h *hierarchy, file string) (string, error) {
 			return s, pathError("read", path, err)
 		}
 	}
-	fd, err := h.openFile(path, unix.O_RDONLY)
+	fd, err := openMeterFile(h, path, file)
 	if err != nil {
 		return "", err
 	}
@@ -45,10 +47,38 @@ func (g *Group) meter(h *hierarchy, file string) (string, error) {
 	if g.leaf {
 		g.parent.pool.wasRead(meter{h, file})
 	}
-	if g.leaf || !g.pool.active() || !g.keep(meter{h, file}, fd) {
+	pool := &g.pool
+	if g.leaf {
+		pool = &g.parent.pool
+	}
+	if !pool.active() || !g.keep(meter{h, file}, fd) {
 		_ = unix.Close(fd)
 	}
 	return s, pathError("read", path, err)
+}
+
+// openMeterFile opens for writing, too, what a leaf's reset writes to.
+func openMeterFile(h *hierarchy, path, file string) (int, error) {
+	flags := unix.O_RDONLY
+	if !h.v2 && isReset(file) {
+		flags = unix.O_RDWR
+	}
+	fd, err := h.openFile(path, flags)
+	if flags == unix.O_RDWR && errors.Is(err, fs.ErrPermission) {
+		return h.openFile(path, unix.O_RDONLY)
+	}
+	return fd, err
+}
+
+// writeMeter writes to a file of g; g.meters.mu is held.
+func (g *Group) writeMeter(h *hierarchy, file, value string) error {
+	for _, m := range g.meters.open {
+		if m.h == h && m.file == file {
+			_, err := unix.Pwrite(m.fd, []byte(value), 0)
+			return err
+		}
+	}
+	return h.write(g.dir(h)+"/"+file, value)
 }
 
 // keep holds fd if the budget allows for it.
@@ -69,7 +99,7 @@ func (g *Group) openMeters() {
 		if m.h.ctl&g.own == 0 {
 			continue
 		}
-		fd, err := m.h.openFile(g.dir(m.h)+"/"+m.file, unix.O_RDONLY)
+		fd, err := openMeterFile(m.h, g.dir(m.h)+"/"+m.file, m.file)
 		if err != nil {
 			continue
 		}

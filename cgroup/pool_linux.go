@@ -20,8 +20,9 @@ const poolBusy = 100 * time.Millisecond
 const leastLeaves = 4
 
 // pool keeps leaves of one group prepared: directories made, limits written, descriptors for Join open. What is taken
-// is ordered anew, of the same kind, and made in the background several at a time. One use makes no pool: a group with
-// a single run would pay for leaves that nobody wants.
+// is ordered anew, of the same kind, and made in the background several at a time; as long as leaves come back clean
+// (reuse_linux.go), only when none is left. One use makes no pool: a group with a single run would pay for leaves that
+// nobody wants.
 type pool struct {
 	parent *Group
 
@@ -33,6 +34,7 @@ type pool struct {
 	uses   int      // since the pool was empty and idle
 	seq    uint64
 	busy   bool // the background fills it, or will
+	reuses bool // the last leaf that was released came back
 	closed bool
 	used   time.Time
 	filled time.Time
@@ -40,8 +42,9 @@ type pool struct {
 }
 
 // Leaf takes a fresh group below g for one command, prepared in advance if g was used lately: with the limits of a
-// recent call at no cost, with others for that of writing them. Give it back by Release; none is used twice, for what
-// one left in the page cache would be charged to the next. Errors as those of New, and the cause of ctx's end.
+// recent call at no cost, with others for that of writing them. Give it back by Release. On v1 its directories may have
+// served a command before that left them empty, and nothing charged to them but what the kernel charges ahead: every
+// figure begins anew. Errors as those of New, and the cause of ctx's end.
 func (g *Group) Leaf(ctx context.Context, l Limits) (*Group, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -88,7 +91,9 @@ func (p *pool) take(l Limits) (*Group, error) {
 		c = p.ready[i]
 		p.ready = slices.Delete(p.ready, i, i+1)
 	}
-	p.order(l, c == nil)
+	if !p.reuses || len(p.ready) == 0 {
+		p.order(l, c == nil)
+	}
 	return c, nil
 }
 
@@ -166,7 +171,7 @@ func (p *pool) expire() {
 // empty gives up what is prepared; p.mu is held.
 func (p *pool) empty() {
 	for _, c := range p.ready {
-		c.Release()
+		c.discard()
 	}
 	p.ready, p.orders, p.uses, p.target = nil, nil, 0, 0
 }
@@ -207,13 +212,23 @@ func (p *pool) put(c *Group, err error) {
 		p.orders = nil
 	}
 	if c != nil && (err != nil || p.closed || p.target == 0) {
-		c.Release()
+		c.discard()
 	} else if c != nil {
 		p.ready = append(p.ready, c)
 	}
 	for len(p.ready) > p.target {
-		p.ready[0].Release()
+		p.ready[0].discard()
 		p.ready = slices.Delete(p.ready, 0, 1)
+	}
+}
+
+// noteReturn notes whether a released leaf came back. One that did fills an order.
+func (p *pool) noteReturn(came bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reuses = came
+	if n := len(p.orders); came && n > 0 {
+		p.orders = p.orders[:n-1]
 	}
 }
 

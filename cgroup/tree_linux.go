@@ -82,10 +82,10 @@ func (t *Tree) Close(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.root.dropFiles()
 	for _, c := range t.root.below() {
 		c.forget()
 	}
-	t.root.dropFiles()
 	t.dropHierarchies()
 	removeParents(t.parents)
 	t.parents = nil

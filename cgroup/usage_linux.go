@@ -21,7 +21,7 @@ func (g *Group) Usage() (Usage, error) {
 		u.Memory, u.MemoryPeak = r.number(h, "memory.usage_in_bytes"), r.number(h, "memory.max_usage_in_bytes")
 	}
 	if h := g.in(PIDs); h != nil {
-		u.PIDs, u.PIDsPeak = r.number(h, "pids.current"), r.number(h, "pids.peak")
+		u.PIDs, u.PIDsPeak = r.number(h, "pids.current"), g.pidsPeak(h, &r)
 	}
 	if h := g.in(IO); h != nil {
 		ioUsage(h, &u, &r)
@@ -30,6 +30,17 @@ func (g *Group) Usage() (Usage, error) {
 		u.HugeTLB = hugeUsage(h, &r)
 	}
 	return u, r.err
+}
+
+// pidsPeak is of this command alone: a clean leaf may have had one process before.
+func (g *Group) pidsPeak(h *hierarchy, r *figures) Figure[int64] {
+	peak := r.number(h, "pids.peak")
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reused && !g.held {
+		peak.Value = 0
+	}
+	return peak
 }
 
 func ioUsage(h *hierarchy, u *Usage, r *figures) {
