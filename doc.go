@@ -43,7 +43,10 @@
 //	ends                              with all descendants       with all descendants
 //
 // The init is in none of the command's cgroups and rlimits, and counts for none of
-// Usage. The command can neither signal nor trace it.
+// Usage. The command can neither signal nor trace it. A sandbox whose commands come one
+// after the other makes inits ahead, at most eight, and ends those that nobody came for
+// within 0.3 s: a command then starts no later than without one. Run returns when the init
+// has ended, too, unless the command's cgroup shows that it made no other process.
 //
 // # What the zero Options give
 //

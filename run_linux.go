@@ -40,7 +40,8 @@ type process struct {
 		cause  error
 		ended  bool // no signal may be sent any more
 	}
-	unstarted atomic.Bool // its memory limit was too small for an exec: there is no child
+	used      *cgroup.Usage // what it has used, if that is read already
+	unstarted atomic.Bool   // its memory limit was too small for an exec: there is no child
 
 	copying     context.Context // bounds the copying of the streams
 	stopCopying context.CancelCauseFunc
@@ -203,6 +204,20 @@ func (p *process) wait() (spawn.State, error) {
 	return state, err
 }
 
+// alone says of a command that has ended that it made no other process, if that is known: nothing needs to be waited for
+// then but the command.
+func (p *process) alone() bool {
+	if p.leaf == nil {
+		return false
+	}
+	used, err := p.leaf.Usage()
+	if err != nil || !used.PIDsPeak.Measured || used.PIDsPeak.Value != 1 {
+		return false
+	}
+	p.used = &used
+	return true
+}
+
 // runs notes the child, and kills it if that was asked for meanwhile.
 func (p *process) runs(child *world.Process) {
 	if child == nil {
@@ -211,6 +226,7 @@ func (p *process) runs(child *world.Process) {
 	p.kills.Lock()
 	defer p.kills.Unlock()
 	p.child, p.pid = child, child.PID
+	child.Alone = p.alone
 	if p.kills.reason != Lost {
 		_ = child.Kill() // os.ErrProcessDone: it has ended
 	}

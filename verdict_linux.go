@@ -138,9 +138,13 @@ func (p *process) usage(state spawn.State, wall time.Duration) Usage {
 	if p.leaf == nil {
 		return u
 	}
-	g, err := p.leaf.Usage()
-	if err != nil {
-		return u
+	g := p.used
+	if g == nil {
+		used, err := p.leaf.Usage()
+		if err != nil {
+			return u
+		}
+		g = &used
 	}
 	if g.User.Measured && g.System.Measured {
 		u.User, u.System, u.CPUSource = g.User.Value, g.System.Value, FromCgroup

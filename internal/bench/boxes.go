@@ -67,12 +67,15 @@ func (e *env) boxes() []subject {
 	behind := plain
 	behind.Init = true
 	limited := e.cmd(sandbox.Limits{Memory: 64 << 20, PIDs: 64, CPUs: 0.5})
+	judged := limited
+	judged.Init = true
 	host := sandbox.Options{Store: e.store}
 	overlay := sandbox.Options{Store: e.store, Rootfs: e.rootfs()}
 	return []subject{
 		e.warm(),
 		&warm{title: "warm Run, init", opts: host, cmd: behind},
 		&warm{title: "warm Run, memory, pids, cpu limits", opts: host, cmd: limited},
+		&warm{title: "warm Run, memory, pids, cpu limits, init", opts: host, cmd: judged},
 		&warm{title: "warm Run, overlay", opts: overlay, cmd: plain},
 		&cold{title: "cold New+Run+Close", opts: host, cmd: plain},
 		&cold{title: "cold New+Run+Close, memory, pids, cpu limits", opts: host, cmd: limited},

@@ -38,7 +38,13 @@ func BenchmarkStart(b *testing.B) {
 		{"plain", by(plain(argv...))},
 		{"nested", by(nested(argv...))},
 		{"world", by(worldCommand(user, argv...))},
-		{"init", by(behindInit(user, argv...))},
+		{"init", func() error {
+			p, err := behindInit(ctx, user, argv...)
+			if err != nil {
+				return err
+			}
+			return p.end()
+		}},
 		{"pid1", by(asPID1(user, argv...))},
 	}
 	total := make([]time.Duration, len(ways))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,16 @@ type kind struct {
 func kinds(user *os.File) (all []kind) {
 	for _, p := range programs(user, "/bin/sleep", "1000") {
 		all = append(all, kind{p.name, 2, p.start})
+	}
+	for _, namespaces := range slices.Compact([]uint64{0, pidNamespace()}) {
+		all = append(all, kind{fmt.Sprintf("init %#x", namespaces), 1, func(ctx context.Context) (*Process, error) {
+			i, err := newInit(ctx, user, initFile, namespaces)
+			if err != nil {
+				return nil, err
+			}
+			i.leave()
+			return i.Process, nil
+		}})
 	}
 	return append(all, kind{"world build", 0, func(ctx context.Context) (*Process, error) {
 		fds, _, err := Run(ctx, worldBuild(user))

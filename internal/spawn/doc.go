@@ -24,7 +24,7 @@
 //   - Nested children (Fork, ForkCommand) are made in the same way and are the
 //     embedder's, too (CLONE_PARENT). Should an intermediate child be killed, the
 //     nested one is killed and waited for before the memory is given up.
-//   - A command may have an init (ForkInit), PID 1 of its PID namespace, which is the
+//   - A command may have an init (StartInit), PID 1 of its PID namespace, which is the
 //     embedder's child, too, and ends after the command with all that this left.
 //   - Every program starts with a descriptor table of its own (close_range with
 //     CLOSE_RANGE_UNSHARE, at no cost per descriptor); it fetches what it needs by

@@ -203,10 +203,8 @@ func TestMisuse(t *testing.T) {
 		{"after Exec", true, func(p *Program) { void(p); p.Do("x", "", 0) }, "it ends in"},
 		{"two Execs", true, func(p *Program) { void(p); void(p) }, "second Exec"},
 		{"two ForkCommands", true, func(p *Program) { p.ForkCommand(0, NoRef); p.ForkCommand(0, NoRef); void(p) }, "second ForkCommand"},
-		{"ForkInit in Run", false, func(p *Program) { p.ForkInit(p.Input(0), IDs{}) }, "ForkInit is for Start"},
-		{"two ForkInits", true, func(p *Program) { p.ForkInit(p.Input(0), IDs{}); p.ForkInit(p.Input(0), IDs{}) }, "ForkInit is for Start"},
-		{"ForkInit after ForkCommand", true, func(p *Program) { p.ForkCommand(0, NoRef); p.ForkInit(p.Input(0), IDs{}); void(p) }, "ForkInit is for Start"},
-		{"ForkInit without ForkCommand", true, func(p *Program) { p.ForkInit(p.Input(0), IDs{}); void(p) }, "without ForkCommand"},
+		{"ExecInit in Run", false, func(p *Program) { p.ExecInit(p.Input(0), p.OwnNamespaces()) }, "ExecInit without Setup.Files"},
+		{"no Init", true, func(p *Program) { p.InitNamespace(); void(p) }, "InitNamespace without an Init"},
 		{"Send in Start", true, func(p *Program) { p.Send(p.Do("x", "", 0)); void(p) }, "no descriptors"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

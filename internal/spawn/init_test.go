@@ -23,35 +23,84 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 )
 
-// behindInit has what internal/world's commands behind an init have of what this package is about: a PID namespace whose
-// PID 1 is the init, and a /proc of it.
-func behindInit(user *os.File, argv ...string) func(*Program) {
-	return inNamespace(user, initFile, []int{0, 1, 2}, argv...)
+// newInit makes an init as internal/world does.
+func newInit(ctx context.Context, user, file *os.File, namespaces uint64) (*Init, error) {
+	return StartInit(ctx, Setup{Files: 1, Namespaces: namespaces}, func(p *Program) {
+		in, own := p.Input(int(file.Fd())), p.OwnNamespaces()
+		p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(user.Fd())), unix.CLONE_NEWUSER)
+		if !p.Born() {
+			p.Do("unshare", "PID namespace", unix.SYS_UNSHARE, unix.CLONE_NEWPID)
+			p.ForkCommand(0, NoRef)
+		}
+		p.SetIDs(insideRoot())
+		p.ExecInit(in, own)
+	})
+}
+
+// starting is Start or StartHere.
+type starting func(context.Context, Setup, func(*Program)) (*Process, error)
+
+// behind starts a command behind an init, in what internal/world's have of what this package is about: a PID namespace
+// whose PID 1 is the init, and a /proc of it.
+func (start starting) behind(ctx context.Context, user, file *os.File, namespaces uint64, stdio []int, argv ...string) (*Process, error) {
+	init, err := newInit(ctx, user, file, namespaces)
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(ctx, Setup{Files: 3, Namespaces: namespaces, Init: init}, inNamespace(user, stdio, argv...))
+	if err != nil {
+		CloseInits(init)
+	}
+	return p, err
+}
+
+func behindInit(ctx context.Context, user *os.File, argv ...string) (*Process, error) {
+	return starting(Start).behind(ctx, user, initFile, pidNamespace(), []int{0, 1, 2}, argv...)
+}
+
+// pidNamespace has a first child be born in a PID namespace where that is allowed.
+func pidNamespace() uint64 {
+	if os.Geteuid() == 0 {
+		return unix.CLONE_NEWPID
+	}
+	return 0
 }
 
 // asPID1 is the same without an init.
 func asPID1(user *os.File, argv ...string) func(*Program) {
-	return inNamespace(user, nil, []int{0, 1, 2}, argv...)
+	return inNamespace(user, []int{0, 1, 2}, argv...)
 }
 
-func inNamespace(user, init *os.File, stdio []int, argv ...string) func(*Program) {
+func inNamespace(user *os.File, stdio []int, argv ...string) func(*Program) {
 	return func(p *Program) {
 		var in []Ref
 		for _, fd := range stdio {
 			in = append(in, p.Input(fd))
 		}
-		flags, file := uint64(unix.CLONE_NEWPID), NoRef
-		if init != nil {
-			flags, file = 0, p.Input(int(init.Fd()))
+		enter := func() {
+			p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(user.Fd())), unix.CLONE_NEWUSER)
 		}
-		p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(user.Fd())), unix.CLONE_NEWUSER)
-		p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
-		if init != nil {
-			p.ForkInit(file, insideRoot())
+		switch {
+		case p.born:
+			p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+			p.Do("mount private", "/", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+			mountProc(p)
+			enter()
+		case p.setup.Init != nil:
+			pids := p.InitNamespace()
+			enter()
+			p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+			p.Do("setns", "PID namespace", unix.SYS_SETNS, pids, unix.CLONE_NEWPID)
+			p.ForkCommand(0, NoRef)
+		default:
+			enter()
+			p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+			p.ForkCommand(unix.CLONE_NEWPID, NoRef)
 		}
-		p.ForkCommand(flags, NoRef)
 		p.SetIDs(insideRoot())
-		mountProc(p)
+		if !p.born {
+			mountProc(p)
+		}
 		for i, fd := range in {
 			p.Do("dup3", "", unix.SYS_DUP3, fd, i, 0)
 		}
@@ -92,7 +141,7 @@ func TestInitStatus(t *testing.T) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		for code := range 256 {
-			p, err := StartHere(t.Context(), Setup{Files: 3}, behindInit(user, exit, "exit", strconv.Itoa(code)))
+			p, err := starting(StartHere).behind(t.Context(), user, initFile, pidNamespace(), []int{0, 1, 2}, exit, "exit", strconv.Itoa(code))
 			require.NoError(t, err)
 			s, err := p.WaitHere()
 			require.NoError(t, err)
@@ -104,7 +153,7 @@ func TestInitStatus(t *testing.T) {
 			if !fatal(sig) {
 				continue
 			}
-			p, err := Start(t.Context(), Setup{Files: 3}, behindInit(user, exit, "kill", strconv.Itoa(sig)))
+			p, err := behindInit(t.Context(), user, exit, "kill", strconv.Itoa(sig))
 			require.NoError(t, err)
 			require.Equal(t, unix.Signal(sig), wait(t, p).Signal())
 			p, err = Start(t.Context(), Setup{Files: 3}, asPID1(user, exit, "kill", strconv.Itoa(sig)))
@@ -178,7 +227,7 @@ func TestInitNotDumpable(t *testing.T) {
 			_, err = init.Write(program)
 			require.NoError(t, err)
 			require.NoError(t, unix.Fchmod(fd, mode))
-			p, err := Start(t.Context(), Setup{Files: 3}, inNamespace(user, init, []int{0, 1, 2}, "/bin/sleep", "1000"))
+			p, err := starting(Start).behind(t.Context(), user, init, pidNamespace(), []int{0, 1, 2}, "/bin/sleep", "1000")
 			require.NoError(t, err)
 			eventually(t, "the init runs", func() bool { return strings.HasPrefix(procStatus(t, p.init.PID)["Name"], "dump") })
 			require.Equal(t, want, procStatus(t, p.init.PID)["Name"])
@@ -202,18 +251,25 @@ func TestInitCgroup(t *testing.T) {
 	f, err := os.Open(dir)
 	require.NoError(t, err)
 	defer f.Close()
-	p, err := Start(t.Context(), Setup{Files: 3}, command(func(p *Program) {
-		cgroup, file := p.Input(int(f.Fd())), p.Input(int(initFile.Fd()))
-		p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(user.Fd())), unix.CLONE_NEWUSER)
-		p.ForkInit(file, insideRoot())
-		p.ForkCommand(0, cgroup)
-	}, "/bin/sleep", "1000"))
-	require.NoError(t, err)
-	procs, err := os.ReadFile(dir + "/cgroup.procs")
-	require.NoError(t, err)
-	require.Equal(t, strconv.Itoa(p.PID)+"\n", string(procs))
-	require.NoError(t, p.Kill())
-	wait(t, p)
+	for _, namespaces := range []uint64{unix.CLONE_NEWPID, 0} { // born in it, or its child is
+		init, err := newInit(t.Context(), user, initFile, namespaces)
+		require.NoError(t, err)
+		s := Setup{Files: 3, Namespaces: namespaces, Init: init, Cgroup: f}
+		p, err := Start(t.Context(), s, func(p *Program) {
+			if !p.Born() {
+				cgroup := p.Input(int(f.Fd()))
+				p.Do("setns", "PID namespace", unix.SYS_SETNS, p.InitNamespace(), unix.CLONE_NEWPID)
+				p.ForkCommand(0, cgroup)
+			}
+			finish(p, "/bin/sleep", "1000")
+		})
+		require.NoError(t, err)
+		procs, err := os.ReadFile(dir + "/cgroup.procs")
+		require.NoError(t, err)
+		require.Equal(t, strconv.Itoa(p.PID)+"\n", string(procs))
+		require.NoError(t, p.Kill())
+		wait(t, p)
+	}
 }
 
 // Signals are the command's: it is stopped, goes on, and dies of what it does not handle.
@@ -323,13 +379,13 @@ func TestInitExecError(t *testing.T) {
 				require.NoError(t, os.WriteFile(path, []byte(c.text), c.mode))
 				require.NoError(t, os.Chmod(path, c.mode))
 			}
-			_, err := Start(t.Context(), Setup{Files: 3}, behindInit(user, path))
+			_, err := behindInit(t.Context(), user, path)
 			_, without := Start(t.Context(), Setup{Files: 3}, asPID1(user, path))
 			require.ErrorIs(t, err, c.want, name)
 			require.Equal(t, without, err, name)
 			require.Empty(t, children(t), name)
 		}
-		_, err := Start(t.Context(), Setup{Files: 3}, inNamespace(user, user /* no program */, []int{0, 1, 2}, "/bin/true"))
+		_, err := newInit(t.Context(), user, user /* no program */, pidNamespace())
 		var e *Error
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, Error{Op: "execveat", Path: "init", Errno: unix.EACCES}, *e)
@@ -374,7 +430,13 @@ func ready(t *testing.T, user, init *os.File, argv ...string) (*Process, string)
 	r, out, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
-	p, err := Start(t.Context(), Setup{Files: 3}, inNamespace(user, init, []int{int(in.Fd()), int(out.Fd()), 2}, argv...))
+	stdio := []int{int(in.Fd()), int(out.Fd()), 2}
+	var p *Process
+	if init != nil {
+		p, err = starting(Start).behind(t.Context(), user, init, pidNamespace(), stdio, argv...)
+	} else {
+		p, err = Start(t.Context(), Setup{Files: 3}, inNamespace(user, stdio, argv...))
+	}
 	in.Close()
 	out.Close()
 	require.NoError(t, err)
@@ -443,11 +505,12 @@ func startStubborn(args []string) error {
 	if err != nil {
 		return err
 	}
-	build := asPID1(user, args[0])
 	if args[1] != "" {
-		build = behindInit(user, args[0])
+		_, err = behindInit(context.Background(), user, args[0])
+	} else {
+		_, err = Start(context.Background(), Setup{Files: 3}, asPID1(user, args[0]))
 	}
-	if _, err := Start(context.Background(), Setup{Files: 3}, build); err != nil {
+	if err != nil {
 		return err
 	}
 	select {}

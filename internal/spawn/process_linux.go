@@ -17,8 +17,14 @@ import (
 type Process struct {
 	PID int
 
+	// Alone, if it is set before Wait, is asked when the command has ended whether nobody
+	// else can be in its PID namespace. Its init then lives on, for TakeInit.
+	Alone func() bool
+
 	init *Process // PID 1 of the command's namespace; nil: the command itself
 	last *State   // how the command ended, while its init has not
+
+	initEnded, initTaken bool // for those who wait and close
 
 	mourner mourner
 
@@ -54,6 +60,14 @@ type State struct {
 	Rusage *unix.Rusage
 }
 
+// takeOver makes i the command's init; nil is none.
+func (p *Process) takeOver(i *Init) {
+	if i != nil {
+		i.leave()
+		p.init = i.Process
+	}
+}
+
 // Wait waits for the end of the process and then, if it has an init, ends that
 // and with it what is left in its PID namespace; only one call may be made at a
 // time, and no further one after it returned a State. It returns the context's
@@ -77,18 +91,32 @@ func (p *Process) withInit(wait func(*Process) (State, error)) (State, error) {
 		known.remove(p.PID)
 		p.last = &s
 	}
-	if p.init != nil {
+	if p.init != nil && (p.Alone == nil || !p.Alone()) {
 		_ = p.Kill() // it may be over
 		if _, err := wait(p.init); err != nil {
 			return State{}, err
 		}
 		known.remove(p.init.PID)
+		p.initEnded = true
 	}
 	p.mourner.stop()
 	return *p.last, nil
 }
 
+// TakeInit returns the init of a command that was waited for and was alone, and makes it the caller's; nil: there is none
+// or it has ended.
+func (p *Process) TakeInit() *Init {
+	if p.init == nil || p.initEnded || p.initTaken {
+		return nil
+	}
+	p.initTaken = true
+	return &Init{p.init, -1}
+}
+
 func (p *Process) wait(ctx context.Context) (State, error) {
+	if p.fd == nil { // an init
+		return p.waitPolled(ctx)
+	}
 	stop := context.AfterFunc(ctx, func() { p.fd.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var s State
@@ -106,6 +134,20 @@ func (p *Process) wait(ctx context.Context) (State, error) {
 		return State{}, context.Cause(ctx)
 	}
 	return State{}, err
+}
+
+// waitPolled is wait for a process that is not in the poller.
+func (p *Process) waitPolled(ctx context.Context) (State, error) {
+	fd, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return State{}, os.NewSyscallError("fcntl", err)
+	}
+	polled, err := newProcess(p.PID, fd)
+	if err != nil {
+		return State{}, err
+	}
+	defer polled.Close()
+	return polled.wait(ctx)
 }
 
 func (p *Process) waitHere() (State, error) {
@@ -242,7 +284,7 @@ func (p *Process) Kill() error {
 
 // Close gives the descriptors back. It neither ends the process nor waits for it.
 func (p *Process) Close() error {
-	if p.init != nil {
+	if p.init != nil && !p.initTaken {
 		return errors.Join(p.close(), p.init.close())
 	}
 	return p.close()

@@ -43,14 +43,14 @@ type Program struct {
 	sock     any      // the child's end of the thread's socket, which takes descriptors back
 	pollfd   uintptr  // the address of a struct pollfd of self
 	dumpable int      // the embedder's own PR_GET_DUMPABLE
+	home     int      // the PID namespace to come back to, when the first child is born in the init's; -1: it is not
 	nested   []*int32 // the pids of nested children, written by the kernel
 	messages int      // how many the program sends if nothing goes wrong
-	init     *initFork
 
 	atExec     Ref // the call before the exec: has run if that was come to; NoRef without one
 	attempts   []attempt
 	beforeReap func(pid int) error
-	afterExec  func() // adds what the command's parent does once it runs
+	afterExec  func(first func()) // adds what the command's parent does once it runs
 	results    []int
 	err        error
 }
@@ -277,9 +277,6 @@ func (p *Program) link() {
 	}
 	if (p.setup != nil) != (p.atExec != NoRef) {
 		p.misuse("Exec is for Start, and Start for Exec")
-	}
-	if p.init != nil && p.afterExec == nil {
-		p.misuse("ForkInit without ForkCommand")
 	}
 	p.header.first = uintptr(unsafe.Pointer(&p.entries[0]))
 }

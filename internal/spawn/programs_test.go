@@ -119,20 +119,39 @@ type program struct {
 	name  string
 	setup Setup
 	build func(*Program)
+	init  *os.File // the user namespace of an init that is made before; nil: none is
 }
 
-func (p program) start(ctx context.Context) (*Process, error) { return Start(ctx, p.setup, p.build) }
+func (p program) start(ctx context.Context) (*Process, error) {
+	if p.init == nil {
+		return Start(ctx, p.setup, p.build)
+	}
+	h := hook.Swap(nil) // is for the command
+	init, err := newInit(ctx, p.init, initFile, p.setup.Namespaces)
+	hook.Store(h)
+	if err != nil {
+		return nil, err
+	}
+	p.setup.Init = init
+	c, err := Start(ctx, p.setup, p.build)
+	if err != nil {
+		CloseInits(init)
+	}
+	return c, err
+}
 
 // programs are all ways that this user has.
 func programs(user *os.File, argv ...string) []program {
 	all := []program{
-		{"plain", Setup{Files: 3}, plain(argv...)},
-		{"nested", Setup{Files: 3}, nested(argv...)},
-		{"world", Setup{Files: 3}, worldCommand(user, argv...)},
-		{"behind an init", Setup{Files: 3}, behindInit(user, argv...)},
+		{"plain", Setup{Files: 3}, plain(argv...), nil},
+		{"nested", Setup{Files: 3}, nested(argv...), nil},
+		{"world", Setup{Files: 3}, worldCommand(user, argv...), nil},
+		{"behind an init", Setup{Files: 3}, asPID1(user, argv...), user},
 	}
 	if os.Geteuid() == 0 {
-		all = append(all, program{"born", Setup{Files: 3, Namespaces: unix.CLONE_NEWPID}, worldCommand(user, argv...)})
+		born := Setup{Files: 3, Namespaces: unix.CLONE_NEWPID}
+		all = append(all, program{"born", born, worldCommand(user, argv...), nil},
+			program{"born behind an init", born, asPID1(user, argv...), user})
 	}
 	return all
 }

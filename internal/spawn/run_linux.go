@@ -34,13 +34,16 @@ type Setup struct {
 	// program itself works with stays above them.
 	Files int
 	// Namespaces are flags of clone3(2) for a first child that shall be born in new
-	// namespaces and become the command itself, which saves the nested child that
+	// namespaces, or in the PID namespace of Init, and become the command itself, which saves the nested child that
 	// ForkCommand makes. The embedder must be privileged to make them. Program.Born
 	// says whether it is so: where it can't be, the program has to ForkCommand.
 	Namespaces uint64
 	// Cgroup is a cgroup v2 directory that such a first child is born in
 	// (CLONE_INTO_CGROUP, 5.7); nil: the embedder's.
 	Cgroup *os.File
+	// Init is PID 1 of the PID namespace that the command is to be started in; nil: it is PID 1
+	// itself. A command that could be started has taken it over: see Process.Wait.
+	Init *Init
 }
 
 // StartHere is Start for a goroutine that is locked to its thread
@@ -51,12 +54,8 @@ func StartHere(ctx context.Context, s Setup, build func(*Program)) (*Process, er
 	if err != nil {
 		return nil, err
 	}
-	known.add(r.pid)
-	p := &Process{PID: r.pid, pidfd: r.pidfd}
-	if r.init != 0 {
-		known.add(r.init)
-		p.init = &Process{PID: r.init, pidfd: r.initfd}
-	}
+	p := r.process()
+	p.takeOver(s.Init)
 	return p, nil
 }
 
@@ -68,14 +67,18 @@ func Start(ctx context.Context, s Setup, build func(*Program)) (*Process, error)
 		return nil, err
 	}
 	p, err := newProcess(r.pid, r.pidfd)
-	if err == nil && r.init != 0 {
-		p.init, err = newProcess(r.init, r.initfd)
-	}
 	if err != nil {
 		r.discard()
 		return nil, err
 	}
+	p.takeOver(s.Init)
 	return p, nil
+}
+
+// process is the command, to be waited for by a thread.
+func (r *run) process() *Process {
+	known.add(r.pid)
+	return &Process{PID: r.pid, pidfd: r.pidfd}
 }
 
 // run is one execution of a program.
@@ -85,9 +88,6 @@ type run struct {
 	pidfd int   // of the command, else of the first child; -1 if there is none
 	fds   []int // that came back
 	err   error
-
-	init   int // the pid of the command's init, 0 if there is none
-	initfd int // its pidfd
 }
 
 // copyTables remembers that ptrace rules keep children from fetching single
@@ -97,7 +97,7 @@ var copyTables atomic.Bool
 // do runs a program; s is nil for one that starts no command. With an error the
 // run holds nothing.
 func do(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
-	none := &run{p: &Program{}, pidfd: -1, initfd: -1}
+	none := &run{p: &Program{}, pidfd: -1}
 	if ctx.Err() != nil {
 		return none, context.Cause(ctx)
 	}
@@ -117,7 +117,7 @@ func do(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
 
 // doHere is do on the caller's thread.
 func doHere(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
-	r := &run{p: &Program{}, pidfd: -1, initfd: -1}
+	r := &run{p: &Program{}, pidfd: -1}
 	if ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
@@ -144,9 +144,14 @@ func (t *thread) run(ctx context.Context, s *Setup, build func(*Program)) *run {
 }
 
 func (t *thread) once(ctx context.Context, s *Setup, copied bool, build func(*Program)) *run {
-	p := &Program{atExec: NoRef, setup: s, copied: copied, header: &header{all: ^uint64(0), pidfd: -1}}
+	p := &Program{atExec: NoRef, setup: s, copied: copied, home: -1, header: &header{all: ^uint64(0), pidfd: -1}}
 	p.born = s != nil && s.Namespaces != 0 && (copied || t.self < maxCarried)
-	r := &run{p: p, pidfd: -1, initfd: -1}
+	if p.born && s.Init != nil {
+		p.home = childrenNamespace()
+		p.born = p.home >= 0
+		defer unix.Close(p.home)
+	}
+	r := &run{p: p, pidfd: -1}
 	var restore func()
 	p.dumpable, restore = saveDumpable()
 	defer restore()
@@ -175,6 +180,9 @@ func (r *run) clone(ctx context.Context, t *thread) {
 	}
 	if p.born {
 		h.args.flags |= p.setup.Namespaces
+		if p.setup.Init != nil {
+			h.args.flags &^= unix.CLONE_NEWPID
+		}
 		if p.setup.Cgroup != nil {
 			h.args.flags |= unix.CLONE_INTO_CGROUP
 			h.args.cgroup = uint64(p.setup.Cgroup.Fd())
@@ -185,7 +193,7 @@ func (r *run) clone(ctx context.Context, t *thread) {
 
 	var k killer
 	stop := k.watch(ctx, h)
-	pid := blockingClone(h)
+	pid := p.cloneBeside(h)
 	killed := stop()
 	if int(pid) < 0 {
 		// The kernel may have written a number to h.pidfd: it is not ours.
@@ -216,45 +224,28 @@ func (r *run) clone(ctx context.Context, t *thread) {
 	}
 }
 
-// takeCommand makes the pidfd of the command the run's.
+// takeCommand makes the pidfd of the command the run's; it is the last that was sent.
 func (r *run) takeCommand() {
-	pidfds := []*int{&r.pidfd}
-	if r.init != 0 {
-		pidfds = append(pidfds, &r.initfd)
-	}
-	if len(r.fds) == len(pidfds) {
-		for i, fd := range pidfds {
-			*fd = r.fds[i]
-		}
-		r.fds = nil
+	if last := len(r.fds) - 1; last+1 == r.p.messages {
+		r.pidfd, r.fds = r.fds[last], r.fds[:last]
 		return
 	}
-	// Who was to send them was killed. Nobody has waited for these children.
+	// Who was to send it was killed. Nobody has waited for the child.
+	closeAll(r.fds)
+	r.fds = nil
 	r.pidfd, r.err = unix.PidfdOpen(r.pid, 0)
-	if r.err == nil && r.init != 0 {
-		r.initfd, r.err = unix.PidfdOpen(r.init, 0)
-	}
 }
 
 // discard gives back what a run holds that nobody wants, a running command too.
 func (r *run) discard() {
-	if r.init != 0 {
-		kill(r.init)
-	}
 	if r.pid != 0 {
 		kill(r.pid)
 		reap(r.pid)
 		r.pid = 0
 	}
-	if r.init != 0 {
-		reap(r.init) // it ends after all others of its namespace have been waited for
-		r.init = 0
-	}
-	for _, fd := range []*int{&r.pidfd, &r.initfd} {
-		if *fd >= 0 {
-			unix.Close(*fd)
-			*fd = -1
-		}
+	if r.pidfd >= 0 {
+		unix.Close(r.pidfd)
+		r.pidfd = -1
 	}
 	closeAll(r.fds)
 	r.fds = nil
@@ -276,19 +267,9 @@ func (r *run) settle(pid int, killed bool) error {
 		killed = reap(pid).Signaled() || killed
 		p.collect()
 	}
-	killedInit := false
-	// The command before its init, which does not end until that has been waited for.
 	for i, child := range slices.Backward(p.nested) {
 		n := int(atomic.LoadInt32(child))
 		if n == 0 {
-			continue
-		}
-		if p.init != nil && child == p.init.pid {
-			if r.pid != 0 {
-				r.init = n
-			} else {
-				killedInit = endInit(n)
-			}
 			continue
 		}
 		isCommand := p.afterExec != nil && i == len(p.nested)-1
@@ -305,22 +286,12 @@ func (r *run) settle(pid int, killed bool) error {
 	}
 	p.collect()
 	switch {
-	case p.stopped() != nil && !killedInit:
+	case p.stopped() != nil:
 		return p.stopped()
-	case killed || killedInit:
+	case killed:
 		return &Error{Op: "child", Errno: unix.EINTR, Killed: true}
 	}
 	return r.err
-}
-
-// endInit ends the init of a command that was not started. It says whether it was
-// killed before, in its program or later: the clone of the command then fails with
-// ENOMEM, which is not why (pid_namespaces(7)).
-func endInit(pid int) (killed bool) {
-	const exiting = 0x4 // PF_EXITING
-	flags, _ := taskFlags(pid)
-	kill(pid)
-	return reap(pid).Signaled() && flags&exiting != 0
 }
 
 // executed says whether the command was started: it came to its exec, and that

@@ -125,6 +125,10 @@ func (p *Program) Send(fds ...Ref) {
 	if p.setup != nil {
 		p.misuse("Start returns no descriptors")
 	}
+	p.send(fds...)
+}
+
+func (p *Program) send(fds ...Ref) {
 	control, slots := p.rights(len(fds))
 	for i, fd := range fds {
 		p.copyTo(fd, &slots[i])
@@ -169,12 +173,6 @@ func (p *Program) Join(n *Nested) {
 }
 
 func (p *Program) fork(args cloneArgs, cgroup Ref) *Nested {
-	n, _ := p.forkArgs(args, cgroup)
-	return n
-}
-
-// forkArgs is fork; it returns the arguments of the clone, too, as the kernel will find them.
-func (p *Program) forkArgs(args cloneArgs, cgroup Ref) (*Nested, *cloneArgs) {
 	b, addr := p.alloc(4)
 	args.flags |= unix.CLONE_PARENT | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES | unix.CLONE_PARENT_SETTID
 	args.parentTID = uint64(addr)
@@ -190,7 +188,7 @@ func (p *Program) forkArgs(args cloneArgs, cgroup Ref) (*Nested, *cloneArgs) {
 	p.Branch(r, Stop, Next, n.join)
 	p.nested = append(p.nested, (*int32)(unsafe.Pointer(&b[0])))
 	p.dieWithParent()
-	return n, (*cloneArgs)(unsafe.Pointer(&mem[0]))
+	return n
 }
 
 // Born says whether the child is in the namespaces of its Setup since the clone
@@ -210,17 +208,11 @@ func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
 		p.misuse("a second ForkCommand")
 		return
 	}
-	pidfds := 1
-	if p.init != nil {
-		pidfds = 2
-	}
-	control, slots := p.rights(pidfds) // in the order that takeCommand expects
-	if p.init != nil {
-		p.init.args.pidfd = uint64(uintptr(unsafe.Pointer(&slots[1])))
-	}
+	control, slots := p.rights(1)
 	n := p.fork(cloneArgs{flags: flags | unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&slots[0])))}, cgroup)
-	p.afterExec = func() {
+	p.afterExec = func(first func()) {
 		p.Mark(n.join)
+		first()
 		p.sendmsg(control)
 		p.Exit()
 	}
@@ -248,7 +240,7 @@ func (p *Program) Exec(paths, argv, env []string) {
 	}
 	p.Do(execOp, "", unix.SYS_EXECVE, 0, 0, 0) // EFAULT: stops the program
 	if p.afterExec != nil {
-		p.afterExec()
+		p.afterExec(func() {})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -48,10 +49,12 @@ type World struct {
 
 	files []*os.File // fixed once built
 
-	mu     sync.RWMutex // held while files are used, but by the stock
+	mu     sync.RWMutex // held while files are used, but by the stocks
 	closed bool
 
-	stock stock // of mount namespaces
+	mounts stock[int]   // copies of the mount namespace, one for each command
+	homes  stock[*home] // for commands behind an init
+	init   atomic.Pointer[os.File]
 }
 
 // The order of the files of a World, as Build's program sends them.
@@ -84,7 +87,8 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 	}
 	w := &World{spec: s, files: []*os.File{s.Namespaces.User}}
 	last := len(fds) - 1
-	w.stock.ready = fds[last:]
+	w.mounts = stock[int]{most: 16, keep: 1, make: w.copies, drop: closeAll, ready: fds[last:]}
+	w.homes = stock[*home]{most: 8, make: w.newHomes, drop: closeHomes}
 	for _, fd := range fds[:last] {
 		w.files = append(w.files, os.NewFile(uintptr(fd), "namespace"))
 	}
@@ -228,10 +232,12 @@ func (w *World) Close() error {
 		return nil
 	}
 	w.closed = true
+	homes, mounts := w.homes.stop(), w.mounts.stop() // both use the files
 	// The kernel waits for a grace period when a mount namespace goes: one wait
 	// for all that go at the same time.
 	var gone sync.WaitGroup
-	for _, fd := range w.stock.stop() {
+	gone.Go(func() { closeHomes(homes) })
+	for _, fd := range mounts {
 		gone.Go(func() { unix.Close(fd) })
 	}
 	gone.Go(func() { w.files[fileMnt].Close() })

@@ -58,20 +58,40 @@ func (w *World) start(ctx context.Context, c Command, start starter) (*Process, 
 	if c.Clock != nil && !commandClock.supported() {
 		return nil, &Unsupported{What: "a clock of its own for a command", Remedy: "Linux " + commandClock.version + " or newer"}
 	}
-	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup}
-	if privileged() && c.Init == nil {
-		s.Namespaces = unix.CLONE_NEWPID
+	var p *Process
+	var err error
+	if c.Init == nil {
+		p, err = w.startFirst(ctx, c, start)
+	} else {
+		p, err = w.startBehindInit(ctx, c, start)
 	}
-	mnt, err := w.stock.take(ctx, w)
 	if err != nil {
 		return nil, outerError("a command in a sandbox", err)
 	}
+	return p, nil
+}
+
+// startFirst starts a command that is PID 1.
+func (w *World) startFirst(ctx context.Context, c Command, start starter) (*Process, error) {
+	mnt, err := w.mounts.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup, Namespaces: pidNamespace()}
 	p, err := start.patient(ctx, s, func(p *spawn.Program) { w.command(p, c, mnt) })
 	if err != nil {
-		w.stock.put(w, mnt)
-		return nil, outerError("a command in a sandbox", err)
+		w.mounts.put(mnt)
+		return nil, err
 	}
 	return &Process{Process: p, world: w, mnt: mnt}, nil
+}
+
+// pidNamespace is the flag for a first child to be born in a PID namespace, where that is allowed.
+func pidNamespace() uint64 {
+	if privileged() {
+		return unix.CLONE_NEWPID
+	}
+	return 0
 }
 
 // A Process is a command that runs in a World.
@@ -81,10 +101,14 @@ type Process struct {
 	mnt   int // its mount namespace: by holding it we keep its own end from waiting for that to go
 }
 
-// Close gives back what is held of the process: its pidfd and its mount
-// namespace, in the background.
+// Close gives back what is held of the process: its pidfd and, in the background, its mount namespace and what is
+// left of its init.
 func (p *Process) Close() error {
-	p.world.stock.put(p.world, p.mnt)
+	if i := p.TakeInit(); i != nil {
+		p.world.homes.put(&home{i, p.mnt})
+	} else {
+		p.world.mounts.put(p.mnt)
+	}
 	return p.Process.Close()
 }
 
@@ -94,11 +118,16 @@ var privileged = sync.OnceValue(func() bool { return os.Geteuid() == 0 && hasCap
 
 // command adds the calls that turn a child into the command: PID 1 of a PID
 // namespace of its own, since the clone or, where the embedder has no privilege,
-// as a second child that is made inside. Behind an init it is a third.
+// as a second child that is made inside, as it always is in the namespace of an init.
 func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
-	w.enter(p, &c, mnt)
+	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
+	if c.Init == nil {
+		w.enter(p, c.Cgroup, mnt)
+	} else {
+		w.join(p, c.Cgroup, mnt)
+	}
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}
@@ -125,14 +154,13 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 
 // enter adds the calls up to where the child is root in the World's namespaces,
 // in mnt, a copy of the World's mount namespace, with its own /proc.
-func (w *World) enter(p *spawn.Program, c *Command, mnt int) {
+func (w *World) enter(p *spawn.Program, group *os.File, mnt int) {
 	ns := w.namespaces(p, mnt)
-	var cgroup, init spawn.Ref
+	var cgroup spawn.Ref
 	if !p.Born() {
-		cgroup, init = optional(p, c.Cgroup), optional(p, c.Init)
+		cgroup = optional(p, group)
 	}
 	priority(p)
-	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
 	if p.Born() {
 		// Whoever owns the PID namespace must mount its /proc (proc_init_fs_context in
 		// fs/proc/root.c), and that is the embedder. It may not look at a path in
@@ -141,19 +169,14 @@ func (w *World) enter(p *spawn.Program, c *Command, mnt int) {
 		ns.enter(p, fileMnt)
 		ownProc(p)
 	}
-	// The user namespace first: it owns the others.
-	for i := range ns {
+	for i := range ns { // as enterAll
 		if i != fileMnt || !p.Born() {
 			ns.enter(p, i)
 		}
 	}
-	switch {
-	case p.Born():
-	case init != spawn.NoRef:
-		p.ForkInit(init, w.spec.rootIDs())
+	if !p.Born() {
+		p.Do("unshare", "PID namespace", unix.SYS_UNSHARE, unix.CLONE_NEWPID) // so that this child knows it, too (ExecInit)
 		p.ForkCommand(0, cgroup)
-	default:
-		p.ForkCommand(unix.CLONE_NEWPID, cgroup)
 	}
 	p.SetIDs(w.spec.rootIDs())
 	if !p.Born() {
@@ -181,6 +204,13 @@ func (w *World) namespaces(p *spawn.Program, mnt int) (ns nsRefs) {
 		}
 	}
 	return ns
+}
+
+// enterAll enters all, the user namespace first: it owns the others.
+func (ns nsRefs) enterAll(p *spawn.Program) {
+	for i := range ns {
+		ns.enter(p, i)
+	}
 }
 
 var (

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"context"
 	"path"
 	"unsafe"
 
@@ -131,4 +132,27 @@ func mountFlags(attrs int) (flags int) {
 		}
 	}
 	return flags
+}
+
+// copies makes n copies of the mount namespace. The World's files are open: its
+// Close waits for Starts and stops the stocks.
+func (w *World) copies(ctx context.Context, n int) ([]int, error) {
+	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
+		user, mnt := p.Input(int(w.files[fileUser].Fd())), p.Input(int(w.files[fileMnt].Fd()))
+		self := selfHandle(p)
+		p.Do("setns", nsNames[fileUser], unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+		p.Do("setns", nsNames[fileMnt], unix.SYS_SETNS, mnt, unix.CLONE_NEWNS)
+		p.Send(copyMountNS(p, self, n)...)
+	})
+	return fds, err
+}
+
+// copyMountNS adds the calls that copy the mount namespace that the child is in n
+// times; it ends up in the last.
+func copyMountNS(p *spawn.Program, self spawn.Ref, n int) (copies []spawn.Ref) {
+	for range n {
+		p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+		copies = append(copies, ownNS(p, self, "mnt"))
+	}
+	return copies
 }

@@ -41,9 +41,9 @@ func TestMountNamespaces(t *testing.T) {
 	}
 	wg.Wait()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		w.stock.mu.Lock()
-		ready, ended, busy := len(w.stock.ready), len(w.stock.ended), w.stock.busy
-		w.stock.mu.Unlock()
+		w.mounts.mu.Lock()
+		ready, ended, busy := len(w.mounts.ready), len(w.mounts.ended), w.mounts.busy
+		w.mounts.mu.Unlock()
 		if ready == 1 && ended == 0 && !busy {
 			break
 		}
