@@ -268,6 +268,41 @@ func TestMemoryLimit(t *testing.T) {
 	})
 }
 
+// The peak of memory is what a program has touched, its page tables and what the kernel charges ahead; a limit of a MiB more
+// than that is enough, and one of a MiB less is not.
+func TestMemoryAccuracy(t *testing.T) {
+	withDies(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{Rootfs: diesRoot(t)})
+		touch := func(n, limit int64) *sandbox.Result {
+			c := die("touch", strconv.FormatInt(n, 10))
+			c.Limits.Memory = limit
+			res, err := sb.Run(t.Context(), c)
+			require.NoError(t, err)
+			return res
+		}
+		if !needsCgroup(t, sb, func() *sandbox.Cmd { c := die("touch", "0"); c.Limits.Memory = 1 << 30; return c }()) {
+			return
+		}
+		if !keepsPeak(t) {
+			return
+		}
+		touch(0, 1<<30) // reads the program from the disk
+		none := touch(0, 1<<30).Usage.MemoryPeak
+		require.Less(t, none, int64(2<<20))
+		for _, n := range []int64{1, 16, 128} {
+			tables := n << 20 / 512
+			res := touch(n<<20, 1<<30)
+			require.Equal(t, sandbox.Exited, res.Status)
+			require.InDelta(t, none+n<<20+tables, res.Usage.MemoryPeak, 2<<20, "%d MiB", n)
+			require.Equal(t, sandbox.Exited, touch(n<<20, none+(n+1)<<20+tables).Status, "a limit of %d MiB and one more", n)
+			if n > 1 {
+				require.Equal(t, sandbox.MemoryLimit, touch(n<<20, none+(n-1)<<20).Status, "a limit of %d MiB less one", n)
+			}
+		}
+	})
+}
+
 // A limit that leaves no room for an exec is a verdict on the command, and nobody else is harmed.
 func TestTinyMemoryLimit(t *testing.T) {
 	withDies(t, func(t *testing.T) {

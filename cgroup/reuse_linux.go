@@ -132,11 +132,11 @@ func (g *Group) bequeath() *Group {
 	return c
 }
 
-// replace has c in g's place.
-func (p *Group) replace(g, c *Group) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.children[g.name] == g {
-		p.children[g.name] = c
+// replace has c in the place of old.
+func (g *Group) replace(old, c *Group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.children[c.name] == old {
+		g.children[c.name] = c
 	}
 }
