@@ -313,16 +313,25 @@ func TestTinyMemoryLimit(t *testing.T) {
 		if !needsCgroup(t, sb, c) {
 			return
 		}
-		for kib := int64(4); kib <= 1024; kib *= 2 {
-			c.Limits.Memory = kib << 10
+		tooMuch := func(sb *sandbox.Sandbox, limit int64, whose sandbox.Scope) {
 			for range 3 {
 				res, err := sb.Run(t.Context(), c)
-				require.NoError(t, err, "%d KiB", kib)
-				require.Equal(t, sandbox.MemoryLimit, res.Status, "%d KiB", kib)
-				require.Equal(t, []sandbox.Hit{{Status: sandbox.MemoryLimit, Scope: sandbox.ScopeCmd}}, res.Hit, "%d KiB", kib)
+				require.NoError(t, err, "%d B", limit)
+				require.Equal(t, sandbox.MemoryLimit, res.Status, "%d B", limit)
+				require.Equal(t, []sandbox.Hit{{Status: sandbox.MemoryLimit, Scope: whose}}, res.Hit, "%d B", limit)
 			}
 		}
+		for limit := int64(4 << 10); limit <= 1<<20; limit *= 2 {
+			c.Limits.Memory = limit
+			tooMuch(sb, limit, sandbox.ScopeCmd)
+		}
 		mustExit(t, sb, die("exit", "0"))
+		c.Limits.Memory = 0
+		for limit := int64(4 << 10); limit <= 1<<20; limit *= 4 {
+			sum := box(t, sandbox.Options{Rootfs: diesRoot(t), Limits: sandbox.Limits{Memory: limit}})
+			tooMuch(sum, limit, sandbox.ScopeSandbox)
+			require.NoError(t, sum.Close())
+		}
 	})
 }
 

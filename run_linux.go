@@ -150,7 +150,8 @@ func (p *process) launch(ctx context.Context) (err error) {
 	if err := p.resolve(&w); err != nil {
 		return err
 	}
-	if err := p.join(ctx, &w); err != nil {
+	err = p.join(ctx, &w)
+	if err != nil && !p.starved(err) {
 		return err
 	}
 	if p.entry != nil {
@@ -166,7 +167,10 @@ func (p *process) launch(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	child, err := p.startChild(ctx, w)
+	var child *world.Process
+	if !p.unstarted.Load() {
+		child, err = p.startChild(ctx, w)
+	}
 	p.began = time.Now()
 	if err != nil && !p.starved(err) {
 		p.stdio.abandon()
@@ -232,11 +236,11 @@ func (p *process) runs(child *world.Process) {
 	}
 }
 
-// starved says whether the memory limit left no room for an exec. The kernel
-// then says ENOMEM, E2BIG or ENFILE, or kills the child, according to where it
-// ran out.
+// starved says whether the memory limit left no room for an exec, or for the
+// command's cgroup. The kernel then says ENOMEM, E2BIG or ENFILE, or kills the child,
+// according to where it ran out.
 func (p *process) starved(err error) bool {
-	if p.leaf == nil || p.limits.Memory == 0 && p.sum.Memory == 0 {
+	if p.limits.Memory == 0 && p.sum.Memory == 0 {
 		return false
 	}
 	var e *spawn.Error
@@ -244,8 +248,8 @@ func (p *process) starved(err error) bool {
 	if !killed && !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.E2BIG) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOSPC) {
 		return false
 	}
-	ev, everr := p.leaf.Events()
-	starved := everr == nil && ev.MemoryHits.Value > 0
+	sum, _ := p.sandboxHits()
+	starved := sum > 0 || p.ownMemoryHits() > 0
 	p.unstarted.Store(starved)
 	return starved
 }

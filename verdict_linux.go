@@ -58,6 +58,15 @@ func (p *process) hit(s Status, own bool) {
 // of memory a process was killed for, Lost if none was.
 // killed says that it ended by SIGKILL.
 func (p *process) hits(killed bool) (oom Status) {
+	add := func(s Status, scope Scope) { p.result.Hit = append(p.result.Hit, Hit{s, scope}) }
+	if p.unstarted.Load() {
+		scope := ScopeSandbox
+		if p.ownMemoryHits() > 0 {
+			scope = ScopeCmd
+		}
+		add(MemoryLimit, scope)
+		return MemoryLimit
+	}
 	if p.leaf == nil || p.cmd.Limits.touchless() && p.sum.touchless() && !killed {
 		return Lost // nothing was there to run into
 	}
@@ -66,8 +75,7 @@ func (p *process) hits(killed bool) (oom Status) {
 		return Lost
 	}
 	sumMemory, sumThrottled := p.sandboxHits()
-	add := func(s Status, scope Scope) { p.result.Hit = append(p.result.Hit, Hit{s, scope}) }
-	if ev.OOMKills.Value > 0 || p.unstarted.Load() {
+	if ev.OOMKills.Value > 0 {
 		switch {
 		case ranOut(ev):
 			oom = MemoryLimit
@@ -94,6 +102,15 @@ func (p *process) hits(killed bool) (oom Status) {
 		add(CPUThrottled, ScopeSandbox)
 	}
 	return oom
+}
+
+// ownMemoryHits is how often the command's own limit of memory was touched.
+func (p *process) ownMemoryHits() int64 {
+	if p.leaf == nil {
+		return 0
+	}
+	ev, _ := p.leaf.Events() // unknown is 0
+	return ev.MemoryHits.Value
 }
 
 // ranOut says whether it was the cgroup's own limit that there was no memory for.
