@@ -248,8 +248,7 @@ func (p *process) starved(err error) bool {
 	if !killed && !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.E2BIG) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOSPC) {
 		return false
 	}
-	sum, _ := p.sandboxHits()
-	starved := sum > 0 || p.ownMemoryHits() > 0
+	starved := p.sandboxHits().memory > 0 || p.ownMemoryHits() > 0
 	p.unstarted.Store(starved)
 	return starved
 }

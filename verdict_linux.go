@@ -74,13 +74,13 @@ func (p *process) hits(killed bool) (oom Status) {
 	if err != nil {
 		return Lost
 	}
-	sumMemory, sumThrottled := p.sandboxHits()
+	sum := p.sandboxHits()
 	if ev.OOMKills.Value > 0 {
 		switch {
 		case ranOut(ev):
 			oom = MemoryLimit
 			add(oom, ScopeCmd)
-		case sumMemory > 0:
+		case sum.memory > 0:
 			oom = MemoryLimit
 			add(oom, ScopeSandbox)
 		default:
@@ -88,17 +88,16 @@ func (p *process) hits(killed bool) (oom Status) {
 			add(oom, ScopeHost)
 		}
 	}
-	if ev.PIDsHits.Value > 0 {
-		scope := ScopeCmd
-		if p.cmd.Limits.PIDs == 0 {
-			scope = ScopeSandbox
-		}
-		add(PIDsLimit, scope)
+	switch own := ev.PIDsHits.Value; {
+	case own > 0 && p.cmd.Limits.PIDs > 0:
+		add(PIDsLimit, ScopeCmd)
+	case own > 0 || sum.pids > 0: // before Linux 6.11, and on v1, a group counts the hits of those above
+		add(PIDsLimit, ScopeSandbox)
 	}
 	if ev.Throttled.Value > 0 {
 		add(CPUThrottled, ScopeCmd)
 	}
-	if sumThrottled > 0 {
+	if sum.throttled > 0 {
 		add(CPUThrottled, ScopeSandbox)
 	}
 	return oom
@@ -127,21 +126,25 @@ func (l *Limits) touchless() bool {
 	return l.Memory == 0 && l.PIDs == 0 && l.CPUs == 0
 }
 
+// touches are how often limits were touched.
+type touches struct{ memory, pids, throttled int64 }
+
 // sandboxHits is how often the limits of the sandbox's own cgroup were touched
 // while the command ran.
-func (p *process) sandboxHits() (memory, throttled int64) {
+func (p *process) sandboxHits() touches {
 	if p.box.group == nil {
-		return 0, 0
+		return touches{}
 	}
 	ev, err := p.box.group.Events()
 	if err != nil {
-		return 0, 0
+		return touches{}
 	}
-	memory = ev.MemoryHits.Value - p.before.MemoryHits.Value
+	was := p.before
+	t := touches{ev.MemoryHits.Value - was.MemoryHits.Value, ev.PIDsHits.Value - was.PIDsHits.Value, ev.Throttled.Value - was.Throttled.Value}
 	if ev.OOMs.Measured {
-		memory = ev.OOMs.Value - p.before.OOMs.Value
+		t.memory = ev.OOMs.Value - was.OOMs.Value
 	}
-	return memory, ev.Throttled.Value - p.before.Throttled.Value
+	return t
 }
 
 // usage reads what the command used.
