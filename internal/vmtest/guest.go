@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -53,8 +54,14 @@ func (g *guest) run(ctx context.Context, dir string, init []byte) (results, cons
 	}
 	qemu := exec.CommandContext(ctx, g.qemu[0], args...)
 	qemu.Env = append(os.Environ(), "TMPDIR="+dir) // for the copy of the disk
-	var out, stderr bytes.Buffer
-	qemu.Stdout, qemu.Stderr = &out, &stderr
+	// A file, to be looked into while the guest runs.
+	out, err := os.Create(filepath.Join(dir, "results"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer out.Close()
+	var stderr bytes.Buffer
+	qemu.Stdout, qemu.Stderr = out, &stderr
 	qemu.WaitDelay = 5 * time.Second
 	// A test binary that panics, as at its time-out, takes its guest with it. The signal is bound to the thread (prctl(2)).
 	runtime.LockOSThread()
@@ -65,7 +72,9 @@ func (g *guest) run(ctx context.Context, dir string, init []byte) (results, cons
 		err = context.Cause(ctx)
 	}
 	console, _ = os.ReadFile(log)
-	results = bytes.ReplaceAll(out.Bytes(), []byte("\r\n"), []byte("\n")) // as a console writes lines
+	results, rerr := os.ReadFile(out.Name())
+	results = bytes.ReplaceAll(results, []byte("\r\n"), []byte("\n")) // as a console writes lines
+	err = errors.Join(err, rerr)
 	if err != nil {
 		return results, console, fmt.Errorf("%s: %w %s", g.qemu[0], err, &stderr)
 	}

@@ -3,7 +3,10 @@
 package vmtest
 
 import (
+	"flag"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,9 +29,16 @@ func TestMatrix(t *testing.T) {
 	}{{"5.10", "bullseye", noUnions}, {"6.1", "bookworm", nil}, {"6.12", "trixie", nil}} {
 		for _, mode := range []string{plan.CgroupV1, plan.CgroupV2, plan.CgroupHybrid} {
 			t.Run(k.version+" "+mode, func(t *testing.T) {
-				runSuites(t, machineKind{k.release, mode, k.skips}, 20*time.Minute,
-					suite{name: "cgroup", pkg: "cgroup"}, suite{name: "sandbox", pkg: ".", skip: notInGuests})
+				runSuites(t, machineKind{k.release, mode, k.skips}, 20*time.Minute, asked()...)
 			})
 		}
 	}
+}
+
+// asked are the suites and tests that -run names behind the kind of machine: "TestMatrix/5.10 v1/cgroup/TestMemory".
+func asked() []suite {
+	parts := append(strings.SplitN(flag.Lookup("test.run").Value.String(), "/", 4), "", "", "")
+	names, tests := regexp.MustCompile(parts[2]), parts[3]
+	all := []suite{{name: "cgroup", pkg: "cgroup", run: tests}, {name: "sandbox", pkg: ".", run: tests, skip: notInGuests}}
+	return slices.DeleteFunc(all, func(s suite) bool { return !names.MatchString(s.name) })
 }

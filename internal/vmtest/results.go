@@ -105,6 +105,9 @@ func (r *result) replay(t *testing.T, skips *regexp.Regexp) {
 	if fault := r.fault(skips); fault != "" {
 		t.Error(fault)
 	}
+	if r.action == "skip" {
+		t.Skip(&r.output)
+	}
 }
 
 // fault is why r is not good; "" when it is.

@@ -27,7 +27,7 @@ type suite struct {
 }
 
 // modules that a guest loads for the tests: of its disk, and of what sandboxes are made of.
-var modules = []string{"virtio_pci", "virtio_blk", "ext4", "overlay", "veth", "bridge", "nf_tables", "nft_chain_nat", "nft_masq", "unix_diag", "inet_diag", "af_packet", "tun", "loop", "erofs", "fuse"}
+var modules = []string{"virtio_pci", "virtio_blk", "ext4", "overlay", "veth", "bridge", "nf_tables", "nft_chain_nat", "nft_masq", "unix_diag", "inet_diag", "af_packet", "tun", "loop", "erofs", "fuse", "bfq"}
 
 // machineKind is a kernel and what it mounts.
 type machineKind struct {
