@@ -125,7 +125,7 @@ func result(t *testing.T, c <-chan error) error {
 	select {
 	case err := <-c:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it hangs")
 		return nil
 	}
@@ -142,6 +142,7 @@ const running = 30 * time.Millisecond
 
 func TestPrepareIsShared(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
+		needsUnion(t)
 		ref, asked, aborted, open := gated(t)
 		st := store(t)
 		sb := box(t, sandbox.Options{Store: st, Image: ref})
@@ -165,6 +166,7 @@ func TestPrepareIsShared(t *testing.T) {
 
 func TestPrepareIsCancelledWithItsLastCaller(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
+		needsUnion(t)
 		ref, asked, aborted, open := gated(t)
 		st := store(t)
 		sb := box(t, sandbox.Options{Store: st, Image: ref})
@@ -174,7 +176,7 @@ func TestPrepareIsCancelledWithItsLastCaller(t *testing.T) {
 		why := errors.New("why")
 		cancel(why)
 		require.ErrorIs(t, result(t, first), why)
-		require.Eventually(t, func() bool { return aborted.Load() == 1 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return aborted.Load() == 1 }, time.Minute, time.Millisecond)
 		all, err := st.Sandboxes(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, all)

@@ -71,9 +71,14 @@ func TestPath(t *testing.T) {
 func TestOptionsAreCopied(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
 		leaks(t)
-		o := sandbox.Options{Store: store(t), Env: []string{"A=1"}, Labels: map[string]string{"l": "1"}, Clock: &sandbox.Clock{}}
+		clock := &sandbox.Clock{}
+		o := sandbox.Options{Store: store(t), Env: []string{"A=1"}, Labels: map[string]string{"l": "1"}, Clock: clock}
+		if !entersClock() {
+			requireNoClock(t, box(t, sandbox.Options{Clock: clock}))
+			o.Clock = nil
+		}
 		sb := box(t, o)
-		o.Env[0], o.Labels["l"], o.Clock.Boottime = "bad", "2", 1
+		o.Env[0], o.Labels["l"], clock.Boottime = "bad", "2", 1
 		out, err := sb.Output(t.Context(), sh("echo $A"))
 		require.NoError(t, err)
 		require.Equal(t, "1\n", string(out))

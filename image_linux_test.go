@@ -47,6 +47,7 @@ func TestImageConfig(t *testing.T) { testenv.RootAndUser(t, testImageConfig) }
 
 func testImageConfig(t *testing.T) {
 	leaks(t)
+	needsUnion(t)
 	img := withConfig(t, imagetest.Busybox(t), func(c *v1.Config) {
 		c.Entrypoint = []string{"/bin/echo", "entry"}
 		c.Cmd = []string{"cmd"}

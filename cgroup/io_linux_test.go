@@ -86,7 +86,7 @@ func TestIO(t *testing.T) {
 	require.NoError(t, g.Update(Limits{IO: []IOLimit{{Device: file, WriteIOPS: 8}}}))
 	require.Greater(t, direct(t, g, file, 3), time.Second, "12 operations")
 	require.NoError(t, g.Update(Limits{}))
-	require.Less(t, direct(t, g, file, 3), time.Second, "control")
+	eventually(t, func() bool { return direct(t, g, file, 3) < time.Second }) // the control; the disk may be somebody else's just now
 	require.Equal(t, Limits{}, g.Limits())
 	require.NoError(t, g.Update(Limits{IO: []IOLimit{{Device: file, WriteBPS: 2 << 20}}}))
 	require.ErrorIs(t, g.Update(Limits{IO: []IOLimit{{Device: "/proc", WriteBPS: 1}}}), fs.ErrInvalid)

@@ -62,7 +62,7 @@ func TestReuse(t *testing.T) {
 			u, err = g.Usage()
 			require.NoError(t, err)
 			require.Positive(t, u.CPU.Value)
-			require.Equal(t, Figure[int64]{1, hasPeaks(g)}, u.PIDsPeak)
+			require.Equal(t, Figure[int64]{1, hasPIDsPeak(g)}, u.PIDsPeak)
 			e, err := g.Events()
 			require.NoError(t, err)
 			require.Zero(t, e.OOMKills.Value+e.MemoryHits.Value+e.PIDsHits.Value+e.Throttled.Value)

@@ -30,7 +30,7 @@ func watched(ctx context.Context, g *Group) (events <-chan Events, end <-chan er
 // until waits for events of which f is true.
 func until(t *testing.T, events <-chan Events, f func(Events) bool) {
 	t.Helper()
-	for late := time.After(20 * time.Second); ; {
+	for late := time.After(time.Minute); ; {
 		select {
 		case e := <-events:
 			if f(e) {

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
@@ -36,8 +37,10 @@ static int num(const char *s) { return (int)strtol(s, 0, 0); }
 static int mount_fs(void) { return mount("none", arg[1], arg[0], 0, 0); }
 static int mount_bind(void) { return mount(arg[0], arg[1], 0, MS_BIND, 0); }
 static int remount_rw(void) {
+	struct statvfs is = {0};
+	statvfs(arg[0], &is); // the others may be locked (mount_namespaces(7))
 	mount(arg[0], arg[0], 0, MS_BIND, 0); // where it may
-	return mount(0, arg[0], 0, MS_REMOUNT | MS_BIND, 0);
+	return mount(0, arg[0], 0, MS_REMOUNT | MS_BIND | (is.f_flag & (ST_NOSUID | ST_NODEV | ST_NOEXEC)), 0);
 }
 static int make_shared(void) { return mount(0, "/", 0, MS_SHARED | MS_REC, 0); }
 static int umount_it(void) {
