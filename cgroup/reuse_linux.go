@@ -53,7 +53,7 @@ func (g *Group) meddle() {
 }
 
 // clean says whether nobody is in g and its counters, but for those that reset sets back, are as those of a new one. A
-// peak of one process is what the next command has anyway.
+// peak of one process is what the next command has anyway; before Linux 6.1 there is none.
 func (g *Group) clean() bool {
 	g.meters.mu.Lock()
 	defer g.meters.mu.Unlock()
