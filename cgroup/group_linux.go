@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/bits"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -183,7 +184,7 @@ func (g *Group) apply(h *hierarchy, from, to Limits) error {
 
 func (g *Group) write(h *hierarchy, s []setting) error {
 	for _, w := range s {
-		err := h.write(g.dir(h)+"/"+w.file, w.value)
+		err := g.writeSetting(h, w)
 		if w.file == "memory.swap.max" && errors.Is(err, unix.ENOENT) {
 			if w.value == "0" || w.value == "max" {
 				continue // A kernel without swap (CONFIG_SWAP): none can be used.
@@ -205,6 +206,18 @@ func (g *Group) write(h *hierarchy, s []setting) error {
 		}
 	}
 	return nil
+}
+
+// writeSetting writes one. v1 refuses a quota that is tighter than one below it, and one that was just removed counts until
+// the kernel has let go of it, some grace periods later (cpu_cgroup_css_released in kernel/sched/core.c).
+func (g *Group) writeSetting(h *hierarchy, w setting) error {
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := h.write(g.dir(h)+"/"+w.file, w.value)
+		if w.file != cfsQuota || !errors.Is(err, unix.EINVAL) || wait > 128*time.Millisecond {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // adopt enters c as a child, which a group that holds processes or is closed can't have.

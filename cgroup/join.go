@@ -15,17 +15,17 @@ type Join struct {
 	// own, and not as often to the other's; this package does so only to what it removes. See the package for CPUSet.
 	Dir *os.File
 
-	leaf *Group // which has it back; nil: Close closes it
+	back func(*Join) error // takes it back for its leaf; nil: Close closes it
 }
 
 // Close closes the descriptors, those of a leaf within milliseconds in the background; those who joined stay in. The
 // caller of Group.Join calls it, best as soon as the child is in: then the background does its work while the child
 // runs. The files must not be used after it.
 func (j *Join) Close() error {
-	if leaf := j.leaf; leaf != nil {
-		back := &Join{Tasks: j.Tasks, Dir: j.Dir}
-		j.Tasks, j.Dir, j.leaf = nil, nil, nil
-		return leaf.takeBack(back)
+	if back := j.back; back != nil {
+		files := &Join{Tasks: j.Tasks, Dir: j.Dir}
+		*j = Join{}
+		return back(files)
 	}
 	var errs []error
 	for _, f := range j.Tasks {

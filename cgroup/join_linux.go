@@ -24,7 +24,7 @@ func (g *Group) Join() (*Join, error) {
 		j, err = g.open()
 	}
 	if err == nil && g.leaf {
-		j.leaf = g
+		j.back = g.takeBack
 	}
 	return j, err
 }
