@@ -36,8 +36,8 @@ arm64:
 	@bash scripts/deps qemu-system-arm
 	$(GO) test -count=1 -tags guest -run '^TestSpawnOnArm64$$' -v ./internal/vmtest
 
-# The suites of cgroup and of the root package on kernels 5.10, 6.1 and 6.12 with cgroup v1, v2 and both, emulated: some
-# eight minutes each. KIND= picks some by a pattern: KIND='6.1 v2', KIND='6.1 v2/cgroup/TestMemory'.
+# The suites of cgroup and of the root package on kernels 5.10 and 6.1 with cgroup v1, v2 and both, and on 6.12 with v2,
+# emulated: some eight minutes each. KIND= picks some by a pattern: KIND='6.1 v2', KIND='6.1 v2/cgroup/TestMemory'.
 KIND      ?= .
 matrix: deps
 	$(GO) test -count=1 -tags matrix -timeout 6h -run '^TestMatrix$$/$(KIND)' -v ./internal/vmtest

@@ -291,11 +291,22 @@ func TestStdioPipes(t *testing.T) {
 	})
 }
 
-// blocked is a Reader and Writer that blocks until it is closed.
-type blocked chan struct{}
+// blocked is a Reader and Writer that blocks until it is closed, and says when it does.
+type blocked struct {
+	closed chan struct{}
+	blocks chan struct{}
+	once   *sync.Once
+}
 
-func (b blocked) Read([]byte) (int, error)  { <-b; return 0, io.EOF }
-func (b blocked) Write([]byte) (int, error) { <-b; return 0, io.ErrClosedPipe }
+func newBlocked() blocked { return blocked{make(chan struct{}), make(chan struct{}), new(sync.Once)} }
+
+func (b blocked) block() {
+	b.once.Do(func() { close(b.blocks) })
+	<-b.closed
+}
+
+func (b blocked) Read([]byte) (int, error)  { b.block(); return 0, io.EOF }
+func (b blocked) Write([]byte) (int, error) { b.block(); return 0, io.ErrClosedPipe }
 
 // A Reader or Writer that blocks holds Run up no longer than WaitDelay, or than a moment after its context or the
 // sandbox ended. How the command itself ended stays known.
@@ -319,8 +330,8 @@ func TestStdioBlockedStream(t *testing.T) {
 				leaks(t)
 				sb := box(t, sandbox.Options{})
 				require.NoError(t, sb.Prepare(t.Context()))
-				b := make(blocked)
-				t.Cleanup(func() { close(b) })
+				b := newBlocked()
+				t.Cleanup(func() { close(b.closed) })
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
 				c := tt.cmd(b)
@@ -330,6 +341,7 @@ func TestStdioBlockedStream(t *testing.T) {
 				defer ending.Wait()
 				if tt.end != nil {
 					ending.Go(func() {
+						<-b.blocks
 						time.Sleep(300 * time.Millisecond)
 						tt.end(cancel, sb)
 					})
