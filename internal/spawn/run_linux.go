@@ -297,7 +297,7 @@ func (r *run) settle(pid int, killed bool) error {
 // executed says whether the command was started: it came to its exec, and that
 // did not fail.
 func (p *Program) executed() bool {
-	return p.stopped() == nil && p.atExec != NoRef && p.results[p.atExec] >= 0
+	return p.stopped() == nil && p.atExec != NoRef && p.results[p.atExec] != -int(unix.ECANCELED)
 }
 
 // execed says whether a child that has not been waited for is past its exec.

@@ -226,7 +226,7 @@ func (p *Program) Exec(paths, argv, env []string) {
 		return
 	}
 	args, vars := p.Strings(argv), p.Strings(env)
-	p.atExec = p.Do("getpid", "", unix.SYS_GETPID)
+	p.atExec = Ref(len(p.entries) - 1)
 	for i, path := range paths {
 		name := p.String(path)
 		r := p.Do("execve", path, unix.SYS_EXECVE, name, args, vars)
