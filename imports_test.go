@@ -21,6 +21,8 @@ var thirdParty = map[string]string{
 	"golang.org/x/term":                      "whether a progress bar has a terminal to be drawn on",
 	"github.com/cilium/ebpf":                 "the device filter of cgroup v2: assembling, loading, attaching (without cgo or a compiler)",
 	"github.com/google/go-containerregistry": "the registry protocol, image formats and docker's credentials",
+	"github.com/moby/profiles/seccomp":       "Docker's seccomp profile, the data that every container is tested with",
+	"github.com/opencontainers/runtime-spec": "the types of the OCI's seccomp profiles, which that data is in",
 	"github.com/klauspost/compress":          "gzip faster than the standard library's, and zstd",
 }
 

@@ -39,7 +39,7 @@ var escapes = []struct {
 	{"mount cgroup", []string{"mount", "cgroup2", "/tmp"}, "EPERM", ns},
 	{"bind", []string{"bind", "/usr", "/tmp"}, "EPERM", ns},
 	{"remount", []string{"remount", "/"}, "EPERM", ns},
-	{"remount proc/sys", []string{"remount", "/proc/sys"}, "EPERM", ns},
+	{"remount sysctls", []string{"remount", "/proc/sys"}, "EPERM", ns},
 	{"propagation", []string{"shared"}, "EPERM", ns},
 	{"umount mask", []string{"umount", "/proc/keys"}, "EPERM", ns},
 	{"umount proc", []string{"umount", "/proc"}, "EPERM", ns},
@@ -89,14 +89,16 @@ func hex(n int) string { return "0x" + strconv.FormatInt(int64(n), 16) }
 func TestEscapes(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
 		leaks(t)
-		sb := box(t, sandbox.Options{})
-		overlay := box(t, sandbox.Options{Rootfs: skeleton(t)})
+		filtered := box(t, sandbox.Options{})
+		sb := box(t, sandbox.Options{Security: unfiltered})
+		overlay := box(t, sandbox.Options{Rootfs: skeleton(t), Security: unfiltered})
 		for _, e := range escapes {
 			t.Run(e.name, func(t *testing.T) {
 				require.Contains(t, strings.Split(e.want, "|"), inside(t, sb, e.args...))
 				if e.args[0] != "open_w" || !strings.HasPrefix(e.args[1], "/etc") && !strings.HasPrefix(e.args[1], "/usr") {
 					require.Contains(t, strings.Split(e.want, "|"), inside(t, overlay, e.args...), "over a rootfs")
 				}
+				require.Contains(t, append(strings.Split(e.want, "|"), "EPERM", "ENOSYS"), inside(t, filtered, e.args...), "with the default filter")
 				switch {
 				case e.control == ns:
 					require.Equal(t, "ok", inOwnNamespaces(t, e.args...), "the control")

@@ -47,12 +47,13 @@ func Go(t testing.TB, pkg string) string {
 }
 
 // C compiles a small C program with gcc -static and returns its path, as Go does: for hostile programs that must not
-// have a runtime of their own.
-func C(t testing.TB, src string) string {
+// have a runtime of their own. libs are linked to it: "-lseccomp".
+func C(t testing.TB, src string, libs ...string) string {
 	t.Helper()
-	key := fmt.Sprintf("c %x", sha256.Sum256([]byte(src)))
+	key := fmt.Sprintf("c %x %v", sha256.Sum256([]byte(src)), libs)
 	return build(t, key, func(out string) *exec.Cmd {
-		cmd := exec.Command("gcc", "-static", "-O2", "-Wall", "-pthread", "-x", "c", "-o", out, "-")
+		args := append([]string{"-static", "-O2", "-Wall", "-pthread", "-o", out, "-x", "c", "-", "-x", "none"}, libs...)
+		cmd := exec.Command("gcc", args...)
 		cmd.Stdin = strings.NewReader(src)
 		return cmd
 	})
