@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 	"github.com/seed-5a9fb6e0/sandbox/image"
+	"github.com/seed-5a9fb6e0/sandbox/internal/seccomp"
 	"github.com/seed-5a9fb6e0/sandbox/internal/store"
 	"github.com/seed-5a9fb6e0/sandbox/internal/world"
 	"github.com/seed-5a9fb6e0/sandbox/netns"
@@ -20,17 +21,18 @@ import (
 
 // A box is a sandbox that was built: what the kernel and the store have of it.
 type box struct {
-	opts  *Options
-	name  string
-	store *Store
-	image *image.Image // nil without one
-	entry *store.Entry
-	user  *userNS
-	group *cgroup.Group // bounds all commands together; nil: nothing does
-	world *world.World
-	net   *netns.Namespace
-	upper string // the directory to be removed, "" for none
-	held  Applied
+	opts   *Options
+	name   string
+	store  *Store
+	image  *image.Image // nil without one
+	entry  *store.Entry
+	user   *userNS
+	filter *seccomp.Filter // nil: none
+	group  *cgroup.Group   // bounds all commands together; nil: nothing does
+	world  *world.World
+	net    *netns.Namespace
+	upper  string // the directory to be removed, "" for none
+	held   Applied
 
 	groupsMu sync.Mutex
 	groups   bool // the store's cgroups are in use by this box
@@ -51,6 +53,9 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
+	if b.filter, err = o.Security.filter(); err != nil {
+		return nil, err
+	}
 	if b.store, err = o.store(); err != nil {
 		return nil, err
 	}

@@ -59,6 +59,9 @@ func (b *box) applied() Applied {
 		Landlock:     world.Landlock(),
 		NoNewPrivs:   true,
 	}
+	if b.filter != nil {
+		a.Seccomp = b.filter.String()
+	}
 	if b.opts.Network.Mode != netns.Host {
 		a.Namespaces = append(a.Namespaces, "net")
 	}

@@ -59,7 +59,8 @@
 // root a block of 65,536 ids of its own, as a user the caller's id, and his
 // subordinate ids where newuidmap(1) and newgidmap(1) are installed. Of the
 // capabilities only those of Applied.Capabilities, within the user namespace;
-// no_new_privs; no further user namespaces; a minimal /dev; /proc with the OCI
+// no_new_privs; no further user namespaces; a system call filter, Docker's without
+// what hostile programs like and others don't need (Security.Seccomp); a minimal /dev; /proc with the OCI
 // runtimes' masks; /sys read-only. Limits are off.
 //
 // # Contracts
@@ -98,26 +99,25 @@
 // When the embedding program ends, by SIGKILL too, the kernel kills its
 // sandboxes' processes, and the next Open of the store removes what else they
 // left. One exception: a command that is PID 1 and clears its own
-// PR_SET_PDEATHSIG outlives the embedder until it ends; with Cmd.Init none does.
+// PR_SET_PDEATHSIG outlives the embedder until it ends; with Cmd.Init or
+// Security.Seccomp "strict" none does.
 // No descriptor, signal, exit or memory of the embedder is touched by a command.
 // Close leaves nothing: no process, mount, cgroup, descriptor or file.
 //
 // # Not guaranteed, yet
 //
-// This version has no seccomp filter: the kernel's whole
-// system call surface that needs no privilege is reachable, and so is what no
-// namespace covers, as vsock sockets to a hypervisor (vsock(7)). The private file
+// The private file
 // systems are bounded by half of the machine's memory each, as tmpfs is, unless
 // Limits.Memory does. A limit on disk space is to come, and so are terminals, volumes
 // and bridges. On cgroup v1 the scope of a memory kill is that of the innermost limit
 // that was touched at all, and page cache touches a limit, too.
 // Where the kernel has no Landlock (Applied.Landlock; before 5.19, or lsm= without
 // it) a hostile image can have the embedding program's own file executed inside, by a
-// link to /proc/self/exe, and as a user with one id even change its mode. Commands that
-// hold leases on programs (fcntl(2)) delay starts in other sandboxes of the program, at
-// most for Limits.Wall and a second; locks on shared files (flock(2)), as /dev/null, are
+// link to /proc/self/exe, and as a user with one id even change its mode. Where Security.Seccomp
+// allows leases on programs (fcntl(2): "docker", "off"), commands that hold one delay
+// starts in other sandboxes of the program, at most for Limits.Wall and a second; locks on shared files (flock(2)), as /dev/null, are
 // seen by all. A program that asks to be traced may not end by itself without a
-// Limits.Wall.
+// Limits.Wall; "strict" refuses that.
 // The kernel is the boundary; a bug in it is one here.
 //
 // # Privileges and kernels

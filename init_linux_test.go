@@ -97,7 +97,7 @@ func TestInitOutOfReach(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
 		leaks(t)
 		root := rootWith(t, map[string]string{"attack": testenv.C(t, attackSource)})
-		sb := box(t, sandbox.Options{Rootfs: root})
+		sb := box(t, sandbox.Options{Rootfs: root, Security: unfiltered})
 		for _, user := range []string{"0", "1"} {
 			c := sandbox.Command("/bin/attack", "1")
 			c.Init, c.User = true, user
@@ -126,7 +126,7 @@ func TestInitOfOneID(t *testing.T) {
 			return
 		}
 		leaks(t)
-		sb := box(t, sandbox.Options{Rootfs: rootWith(t, map[string]string{"attack": testenv.C(t, attackSource)}), User: "1000"})
+		sb := box(t, sandbox.Options{Rootfs: rootWith(t, map[string]string{"attack": testenv.C(t, attackSource)}), User: "1000", Security: unfiltered})
 		c := sandbox.Command("/bin/attack", "1")
 		c.Init = true
 		for range 50 {

@@ -454,7 +454,7 @@ int main(int argc, char **argv) {
 }`)
 	testenv.RootAndUser(t, func(t *testing.T) {
 		leaks(t)
-		sb := box(t, sandbox.Options{Rootfs: rootWith(t, map[string]string{"prog": prog, "cp": "/bin/busybox"})})
+		sb := box(t, sandbox.Options{Rootfs: rootWith(t, map[string]string{"prog": prog, "cp": "/bin/busybox"}), Security: unfiltered})
 		mustExit(t, sb, sandbox.Command("/bin/cp", "/bin/prog", "/leased"))
 		p, err := sb.Start(t.Context(), &sandbox.Cmd{Args: []string{"/bin/prog", "/leased"}, Pipes: sandbox.PipeStdout})
 		require.NoError(t, err)

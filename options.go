@@ -54,6 +54,8 @@ type Options struct {
 	// Limits bound all commands together (Memory, Swap, PIDs, CPUs, CPUSet, IO) or are
 	// the default of each (CPUTime, Wall, Output, FileSize, Stack, OpenFiles).
 	Limits Limits
+	// Security is by default that for hostile commands.
+	Security Security
 	// Network is by default a namespace of its own with only lo.
 	Network netns.Config
 	// Logger is told what the library does and what it could not clean up. Nil: nobody.

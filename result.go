@@ -168,6 +168,9 @@ type Applied struct {
 	// Landlock: what can be executed lies below the sandbox's "/" or was given to the
 	// command (landlock(7), Linux 5.19).
 	Landlock bool
+	// Seccomp is the profile of the system call filter and the hash of its program,
+	// as "default sha256:…"; empty: there is none.
+	Seccomp string
 	// NoNewPrivs: set-user-ID programs and file capabilities have no effect.
 	NoNewPrivs bool
 }

@@ -143,7 +143,7 @@ func (p *process) leave() {
 
 // launch prepares everything that the command needs and executes it.
 func (p *process) launch(ctx context.Context) (err error) {
-	w := world.Command{}
+	w := world.Command{Filter: p.box.filter}
 	if w.Rlimits, err = world.Rlimits(rlimits(p.limits)); err != nil {
 		return err
 	}

@@ -71,10 +71,21 @@ func (o *Options) validateWith(l Limits) error {
 		f.check(c.Boottime%time.Second != 0, "Clock.Boottime", c.Boottime, "not a whole number of seconds")
 	}
 	f.limits(l)
+	o.Security.validate(f)
 	if err := o.Network.Validate(); err != nil {
 		f.add("Network", nil, err.Error())
 	}
 	return errors.Join(f.errs...)
+}
+
+func (s Security) validate(f *faults) {
+	switch err := s.check(); {
+	case err == nil:
+	case strings.HasPrefix(strings.TrimSpace(s.Seccomp), "{"):
+		f.add("Security.Seccomp", nil, "a profile with a mistake: "+err.Error())
+	default:
+		f.add("Security.Seccomp", s.Seccomp, `neither "", "strict", "docker", "off" nor a profile in JSON`)
+	}
 }
 
 func (o *Options) validateRoot(f *faults) {

@@ -97,6 +97,10 @@ static int empty(void) { // EEXIST: a byte can be read
 	if (read(fd, &c, 1) > 0) return errno = EEXIST, -1;
 	return 0;
 }
+static int alg_socket(void) { return socket(AF_ALG, SOCK_SEQPACKET, 0); }
+static int no_pdeathsig(void) { return prctl(PR_SET_PDEATHSIG, 0); }
+static int working_dir(void) { char b[4096]; return syscall(SYS_getcwd, b, sizeof b) < 0 ? -1 : 0; }
+static int set_lease(void) { return fcntl(99, F_SETLEASE, F_WRLCK); }
 static int host_name(void) { return sethostname("evil", 4); }
 static int domain_name(void) { return setdomainname("evil", 4); }
 static int raw_socket(void) { return socket(AF_INET, SOCK_RAW, IPPROTO_ICMP); }
@@ -306,6 +310,7 @@ static const struct { const char *name; int (*f)(void); } all[] = {
 	{"readmem", read_memory}, {"pidfd_getfd", pidfd_get}, {"signal", signal_it}, {"kill_all", kill_all}, {"fifo", fifo_sched},
 	{"nice", nice_up}, {"oom", oom_less}, {"core", raise_core}, {"handle", by_handle}, {"chown", chown_it}, {"setuid", set_uid},
 	{"add_key", add_key}, {"read_key", read_key}, {"listen", abstract_listen}, {"connect", abstract_connect},
+	{"socket_alg", alg_socket}, {"pdeathsig", no_pdeathsig}, {"cwd", working_dir}, {"setlease", set_lease},
 	{"attributes", attributes}, {"odd", odd}, {"ids", ids}, {"clocks", clocks}, {"daemon", daemonise}, {"hold", hold}, {0},
 };
 

@@ -42,7 +42,7 @@ func TestSpawn(t *testing.T) {
 		testenv.Leaks(t)
 		var r report
 		require.NoError(t, json.Unmarshal(output(t, exe, "spawn", "-n", "3", "-json"), &r))
-		require.Len(t, r.Ways, 14)
+		require.Len(t, r.Ways, 15)
 		require.Equal(t, "os/exec", r.Ways[0].Name)
 		require.Equal(t, 1.0, r.Ways[0].Ratio)
 		for _, w := range r.Ways {
@@ -62,7 +62,7 @@ func TestOtherProgram(t *testing.T) {
 	testenv.Leaks(t)
 	var r report
 	require.NoError(t, json.Unmarshal(output(t, exe, "spawn", "-n", "1", "-json", "-program", "/usr/bin/busybox"), &r))
-	require.Len(t, r.Ways, 14)
+	require.Len(t, r.Ways, 15)
 	require.Equal(t, "/usr/bin/busybox", r.Program)
 }
 

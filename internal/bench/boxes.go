@@ -73,6 +73,7 @@ func (e *env) boxes() []subject {
 	overlay := sandbox.Options{Store: e.store, Rootfs: e.rootfs()}
 	return []subject{
 		e.warm(),
+		&warm{title: "warm Run, no seccomp", opts: sandbox.Options{Store: e.store, Security: sandbox.Security{Seccomp: "off"}}, cmd: plain},
 		&warm{title: "warm Run, init", opts: host, cmd: behind},
 		&warm{title: "warm Run, memory, pids, cpu limits", opts: host, cmd: limited},
 		&warm{title: "warm Run, memory, pids, cpu limits, init", opts: host, cmd: judged},

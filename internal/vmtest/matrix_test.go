@@ -35,7 +35,7 @@ func TestMatrix(t *testing.T) {
 	} {
 		for _, mode := range k.modes {
 			t.Run(k.version+" "+mode, func(t *testing.T) {
-				runSuites(t, machineKind{k.release, mode, k.skips}, 20*time.Minute, asked()...)
+				runSuites(t, machineKind{k.release, mode, k.skips}, 40*time.Minute, asked()...)
 			})
 		}
 	}

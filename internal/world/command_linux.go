@@ -6,9 +6,11 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-5a9fb6e0/sandbox/internal/seccomp"
 	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
@@ -27,6 +29,8 @@ type Command struct {
 	// Cgroup is a cgroup v2 directory that it is born in, or nil.
 	Cgroup  *os.File
 	Rlimits []Rlimit
+	// Filter says which system calls it may make; nil: all.
+	Filter *seccomp.Filter
 	// Init is the program that is PID 1 in place of the command, which then is PID 2
 	// (tinyinit.Open); nil: none. It is in none of the command's cgroups.
 	Init *os.File
@@ -149,6 +153,7 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	c.rlimits(p)
 	c.chdir(p)
 	p.Do("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
+	c.filter(p)
 	p.Exec(c.Paths, c.Args, c.Env)
 }
 
@@ -245,6 +250,18 @@ func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
 		}
 		p.Do("dup3", "", unix.SYS_DUP3, f, i, 0)
 	}
+}
+
+// filter installs the filter: last, as it is not for our own calls. Exec makes
+// none but those that a filter must allow, and what may fail.
+func (c *Command) filter(p *spawn.Program) {
+	if c.Filter == nil {
+		return
+	}
+	code := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c.Filter.Code))), len(c.Filter.Code)*unix.SizeofSockFilter)
+	// struct sock_fprog is a 16-bit length and, aligned, an address.
+	fprog := p.Words(uintptr(len(c.Filter.Code)), p.Bytes(code))
+	p.Do("seccomp", c.Filter.Profile, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(c.Filter.Flags), fprog)
 }
 
 func (c *Command) chdir(p *spawn.Program) {
