@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/escape"
 	"github.com/seed-5a9fb6e0/sandbox/internal/imagetest"
 )
 
@@ -59,7 +60,7 @@ func TestDaemonsEndWithPID1(t *testing.T) {
 				c := attemptCmd(t, "daemon", mark)
 				require.Equal(t, "ok", output(t, sb, c))
 				require.Empty(t, living(t, mark))
-				control := exec.Command(attemptProgram(t), "daemon", mark)
+				control := exec.Command(escape.Program(t), "daemon", mark)
 				require.NoError(t, control.Run())
 				left := living(t, mark)
 				require.Len(t, left, 1, "the control's daemon does not stay")
@@ -82,13 +83,13 @@ func TestAbstractSockets(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "ok", inside(t, a, "connect", name), "the control: another command of the same sandbox")
 		require.Equal(t, "ECONNREFUSED", inside(t, b, "connect", name))
-		require.Equal(t, "ECONNREFUSED", outside(t, "connect", name))
+		require.Equal(t, "ECONNREFUSED", escape.Outside(t, "connect", name))
 
 		host := newMark()
 		l, err := net.Listen("unix", "@"+host)
 		require.NoError(t, err)
 		defer l.Close()
-		require.Equal(t, "ok", outside(t, "connect", host), "the control")
+		require.Equal(t, "ok", escape.Outside(t, "connect", host), "the control")
 		require.Equal(t, "ECONNREFUSED", inside(t, a, "connect", host))
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/escape"
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 	"github.com/seed-5a9fb6e0/sandbox/netns"
 )
@@ -307,7 +308,7 @@ func TestClock(t *testing.T) {
 			require.NoError(t, err)
 			return time.Duration(mono) * time.Second, time.Duration(boot) * time.Second
 		}
-		hostMono, hostBoot := read(outside(t, "clocks"))
+		hostMono, hostBoot := read(escape.Outside(t, "clocks"))
 		for _, c := range []sandbox.Clock{{Monotonic: 1000 * time.Hour, Boottime: 2000 * time.Hour}, {Boottime: -hostBoot / 2 / time.Second * time.Second}} {
 			sb := box(t, sandbox.Options{Clock: &c})
 			if !entersClock() {
@@ -334,7 +335,7 @@ var attributes = map[string]string{
 // expectedAttributes cuts the resource limits to this process's hard ones.
 func expectedAttributes(t *testing.T) map[string]string {
 	want := maps.Clone(attributes)
-	hard := parseAttributes(t, outside(t, "attributes"))
+	hard := parseAttributes(t, escape.Outside(t, "attributes"))
 	for name, value := range want {
 		if !strings.HasPrefix(name, "rlimit") {
 			continue
@@ -373,12 +374,12 @@ func parseAttributes(t *testing.T, text string) map[string]string {
 func TestInherited(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
 		want := expectedAttributes(t)
-		require.Equal(t, "ok", outside(t, "odd", attemptProgram(t), "read_key", "embedder"), "the control has no key")
-		odd := parseAttributes(t, outside(t, "odd", attemptProgram(t), "attributes"))
+		require.Equal(t, "ok", escape.Outside(t, "odd", escape.Program(t), "read_key", "embedder"), "the control has no key")
+		odd := parseAttributes(t, escape.Outside(t, "odd", escape.Program(t), "attributes"))
 		for _, name := range []string{"umask", "nice", "policy", "cpus", "timerslack", "personality", "ignored", "blocked", "rlimit3", "rlimit4", "rlimit7", "tty", "fd", "cwd", "subreaper"} {
 			require.NotEqual(t, want[name], odd[name], "the control has no odd %s", name)
 		}
-		e := newEmbedder("odd", t.TempDir(), attemptProgram(t), attemptProgram(t), "odd").start(t)
+		e := newEmbedder("odd", t.TempDir(), escape.Program(t), escape.Program(t), "odd").start(t)
 		lines := e.end(t)
 		at := func(title string) []string {
 			i := indexOf(t, lines, title)
@@ -446,7 +447,7 @@ func playOdd(dir string) error {
 // then the machine's root's.
 func TestNotDumpable(t *testing.T) {
 	testenv.Root(t)
-	attemptProgram(t)
+	escape.Program(t)
 	lines := newEmbedder("not dumpable", t.TempDir(), "").start(t).end(t)
 	require.Len(t, lines, 3)
 	require.Equal(t, "false <nil>", lines[0], "the control is dumpable")

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/escape"
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 )
 
@@ -31,7 +32,7 @@ const (
 // An embedder in a container's place says what is missing, of all options at once.
 func TestOuterContainer(t *testing.T) {
 	testenv.Root(t)
-	attemptProgram(t)
+	escape.Program(t)
 	for _, c := range []struct {
 		given string // what the container does
 		says  []string

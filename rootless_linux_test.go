@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/escape"
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 )
 
@@ -19,7 +20,7 @@ import (
 func asEachUser(t *testing.T, f func(t *testing.T)) {
 	asRootAndUser(t, f)
 	t.Run("subordinate ids", func(t *testing.T) {
-		attemptProgram(t)
+		escape.Program(t)
 		if !testenv.AsSubIDUser(t) {
 			f(t)
 		}

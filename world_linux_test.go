@@ -14,105 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/escape"
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 )
 
-// How the control of an attempt is made.
-type controlKind int
-
-const (
-	ns   controlKind = iota // as root of namespaces of its own
-	root                    // as the machine's root: not in a user's run
-	self                    // without privilege
-)
-
-// The ways out that a program may try, with the errno that a sandbox answers.
-// Each control must say "ok".
-var escapes = []struct {
-	name    string
-	args    []string
-	want    string
-	control controlKind
-}{
-	{"mount", []string{"mount", "tmpfs", "/tmp"}, "EPERM", ns},
-	{"mount proc", []string{"mount", "proc", "/tmp"}, "EPERM", ns},
-	{"mount cgroup", []string{"mount", "cgroup2", "/tmp"}, "EPERM", ns},
-	{"bind", []string{"bind", "/usr", "/tmp"}, "EPERM", ns},
-	{"remount", []string{"remount", "/"}, "EPERM", ns},
-	{"remount sysctls", []string{"remount", "/proc/sys"}, "EPERM", ns},
-	{"propagation", []string{"shared"}, "EPERM", ns},
-	{"umount mask", []string{"umount", "/proc/keys"}, "EPERM", ns},
-	{"umount proc", []string{"umount", "/proc"}, "EPERM", ns},
-	{"fsopen", []string{"fsopen"}, "EPERM", ns},
-	{"open_tree", []string{"open_tree"}, "EPERM", ns},
-	{"mount_setattr", []string{"mount_setattr", "/"}, "EPERM", ns},
-	{"pivot_root", []string{"pivot_root", "/tmp"}, "EPERM", ns},
-	{"unshare user", []string{"unshare", hex(unix.CLONE_NEWUSER)}, "ENOSPC", ns},
-	{"unshare mount", []string{"unshare", hex(unix.CLONE_NEWNS)}, "EPERM", ns},
-	{"unshare pid", []string{"unshare", hex(unix.CLONE_NEWPID)}, "EPERM", ns},
-	{"unshare net", []string{"unshare", hex(unix.CLONE_NEWNET)}, "EPERM", ns},
-	{"unshare uts", []string{"unshare", hex(unix.CLONE_NEWUTS)}, "EPERM", ns},
-	{"unshare ipc", []string{"unshare", hex(unix.CLONE_NEWIPC)}, "EPERM", ns},
-	{"unshare cgroup", []string{"unshare", hex(unix.CLONE_NEWCGROUP)}, "EPERM", ns},
-	{"unshare time", []string{"unshare", hex(unix.CLONE_NEWTIME)}, "EPERM", ns},
-	{"clone3 user", []string{"clone3", hex(unix.CLONE_NEWUSER)}, "ENOSPC", ns},
-	{"clone3 user and mount", []string{"clone3", hex(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)}, "ENOSPC", ns},
-	{"clone3 mount", []string{"clone3", hex(unix.CLONE_NEWNS)}, "EPERM", ns},
-	{"setns mount", []string{"setns", "/proc/self/ns/mnt", hex(unix.CLONE_NEWNS)}, "EPERM", root},
-	{"setns net", []string{"setns", "/proc/self/ns/net", hex(unix.CLONE_NEWNET)}, "EPERM", root},
-	{"sethostname", []string{"sethostname"}, "EPERM", ns},
-	{"setdomainname", []string{"setdomainname"}, "EPERM", ns},
-	{"raw socket", []string{"raw"}, "EPERM", ns},
-	{"packet socket", []string{"packet"}, "EPERM", ns},
-	{"fifo scheduling", []string{"fifo"}, "EPERM", root},
-	{"nice -5", []string{"nice"}, "EACCES", root},
-	{"raise RLIMIT_CORE", []string{"core"}, "EPERM", self},
-	{"settime", []string{"settime"}, "EPERM", root},
-	{"open_by_handle_at", []string{"handle", "/dev/shm"}, "EPERM", root},
-	{"core_pattern", []string{"open_w", "/proc/sys/kernel/core_pattern"}, "EACCES", root},
-	{"core_uses_pid", []string{"open_w", "/proc/sys/kernel/core_uses_pid"}, "EACCES", root},
-	{"overcommit", []string{"open_w", "/proc/sys/vm/overcommit_memory"}, "EACCES", root},
-	{"own ip_forward", []string{"open_w", "/proc/sys/net/ipv4/ip_forward"}, "EACCES", ns},
-	{"own max_user_namespaces", []string{"open_w", "/proc/sys/user/max_user_namespaces"}, "EACCES", ns},
-	{"own hostname", []string{"open_w", "/proc/sys/kernel/hostname"}, "EACCES", root},
-	{"own shmmax", []string{"open_w", "/proc/sys/kernel/shmmax"}, "EROFS", ns},
-	{"own msg_max", []string{"open_w", "/proc/sys/fs/mqueue/msg_max"}, "EROFS", ns},
-	{"irq", []string{"open_w", "/proc/irq/default_smp_affinity"}, "EACCES", root},
-	{"sys", []string{"open_w", "/sys/power/state"}, "EACCES|EROFS", root},
-	{"uevent", []string{"open_w", "/sys/class/mem/null/uevent"}, "EACCES|EROFS", root},
-	{"kmsg", []string{"open_r", "/proc/kmsg"}, "EACCES", root},
-	{"write passwd", []string{"open_w", "/etc/passwd"}, "EACCES|EROFS", root},
-}
-
-func hex(n int) string { return "0x" + strconv.FormatInt(int64(n), 16) }
-
-func TestEscapes(t *testing.T) {
-	asRootAndUser(t, func(t *testing.T) {
-		leaks(t)
-		filtered := box(t, sandbox.Options{})
-		sb := box(t, sandbox.Options{Security: unfiltered})
-		overlay := box(t, sandbox.Options{Rootfs: skeleton(t), Security: unfiltered})
-		for _, e := range escapes {
-			t.Run(e.name, func(t *testing.T) {
-				require.Contains(t, strings.Split(e.want, "|"), inside(t, sb, e.args...))
-				if e.args[0] != "open_w" || !strings.HasPrefix(e.args[1], "/etc") && !strings.HasPrefix(e.args[1], "/usr") {
-					require.Contains(t, strings.Split(e.want, "|"), inside(t, overlay, e.args...), "over a rootfs")
-				}
-				require.Contains(t, append(strings.Split(e.want, "|"), "EPERM", "ENOSYS"), inside(t, filtered, e.args...), "with the default filter")
-				switch {
-				case e.control == ns:
-					require.Equal(t, "ok", inOwnNamespaces(t, e.args...), "the control")
-				case e.control == self || os.Getuid() == 0:
-					require.Equal(t, "ok", outside(t, e.args...), "the control")
-				}
-			})
-		}
-	})
-}
-
 func TestReadOnlyPlaces(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
-		require.Equal(t, "ok", outside(t, "create", filepath.Join(t.TempDir(), "new")), "the control")
+		require.Equal(t, "ok", escape.Outside(t, "create", filepath.Join(t.TempDir(), "new")), "the control")
 		sb := box(t, sandbox.Options{})
 		for _, dir := range []string{"/", "/usr", "/usr/lib", "/etc", "/dev", "/var", "/proc/sys", "/sys"} {
 			require.Contains(t, []string{"EROFS", "EACCES", "ENOENT"}, inside(t, sb, "create", dir+"/new"), dir)
@@ -134,7 +42,7 @@ func TestNothingOfTheHost(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
 		marker := filepath.Join(t.TempDir(), "marker") // in the host's /tmp
 		require.NoError(t, os.WriteFile(marker, nil, 0o644))
-		require.Equal(t, "ok", outside(t, "open_r", marker), "the control")
+		require.Equal(t, "ok", escape.Outside(t, "open_r", marker), "the control")
 		sb := box(t, sandbox.Options{Name: "alone"})
 		require.Equal(t, "ENOENT", inside(t, sb, "open_r", marker))
 		for dir, want := range map[string]string{
@@ -168,7 +76,7 @@ func TestMaskedFiles(t *testing.T) {
 				continue
 			}
 			if os.Getuid() == 0 {
-				require.Equal(t, "EEXIST", outside(t, "empty", name), "the control")
+				require.Equal(t, "EEXIST", escape.Outside(t, "empty", name), "the control")
 			}
 			require.Contains(t, []string{"ok", "EACCES"}, inside(t, sb, "empty", name), name)
 		}
@@ -187,13 +95,13 @@ func TestProcesses(t *testing.T) {
 		require.Equal(t, "sh", shell(t, sb, "cat /proc/1/comm"))
 
 		// What else runs has no number here.
-		control := exec.Command(attemptProgram(t), "hold")
+		control := exec.Command(escape.Program(t), "hold")
 		control.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		require.NoError(t, control.Start())
 		t.Cleanup(func() { _ = control.Process.Kill(); _ = control.Wait() })
 		for _, what := range []string{"ptrace", "readmem", "signal", "pidfd_getfd"} {
 			pid := strconv.Itoa(control.Process.Pid)
-			require.Equal(t, "ok", outside(t, what, pid), "the control")
+			require.Equal(t, "ok", escape.Outside(t, what, pid), "the control")
 			for _, pid := range []string{pid, strconv.Itoa(other.PID()), strconv.Itoa(os.Getpid())} {
 				require.Contains(t, []string{"ESRCH", "EINVAL"}, inside(t, sb, what, pid), what)
 			}
@@ -255,7 +163,7 @@ func with(c *sandbox.Cmd, user string) *sandbox.Cmd {
 func TestSetUID(t *testing.T) {
 	testenv.Root(t)
 	root := skeleton(t)
-	program, err := os.ReadFile(attemptProgram(t))
+	program, err := os.ReadFile(escape.Program(t))
 	require.NoError(t, err)
 	writeFile(t, root, "bin/suid", string(program), 0o755)
 	require.NoError(t, os.Chmod(filepath.Join(root, "bin/suid"), 0o755|os.ModeSetuid))
@@ -287,7 +195,7 @@ func TestChrootBreakOut(t *testing.T) {
 		jail := t.TempDir()
 		require.NoError(t, os.Mkdir(filepath.Join(jail, "d"), 0o755))
 		copied := filepath.Join(jail, "attempt")
-		program, err := os.ReadFile(attemptProgram(t))
+		program, err := os.ReadFile(escape.Program(t))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(copied, program, 0o755))
 		cmd := exec.Command("/attempt", "chroot_out", "d", marker)

@@ -11,25 +11,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
+#include <linux/perf_event.h>
+#include <linux/rtnetlink.h>
+#include <linux/securebits.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/ipc.h>
+#include <sys/klog.h>
+#include <sys/mman.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/quota.h>
+#include <sys/reboot.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/swap.h>
 #include <sys/time.h>
+#include <sys/timex.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 static char **arg;
+
+static int ended; // the signal that ended a child, 0 for none
+
+// in_child makes an attempt in a child, and has its errno or signal.
+static int in_child(int (*f)(void)) {
+	int status, pid = fork();
+	if (pid == 0) _exit(f() < 0 ? errno : 0);
+	if (waitpid(pid, &status, 0) != pid) return -1;
+	ended = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	errno = WEXITSTATUS(status);
+	return ended || errno ? -1 : 0;
+}
 
 static int num(const char *s) { return (int)strtol(s, 0, 0); }
 
@@ -78,6 +104,13 @@ static int clone3_it(void) {
 	if (pid > 0) waitpid(pid, 0, 0);
 	return pid < 0 ? -1 : 0;
 }
+static int clone_it(void) {
+	int pid = syscall(SYS_clone, strtoul(arg[0], 0, 0) | SIGCHLD, 0, 0, 0, 0);
+	if (pid == 0) _exit(0);
+	if (pid > 0) waitpid(pid, 0, 0);
+	return pid < 0 ? -1 : 0;
+}
+static int compare_self(void) { return syscall(SYS_kcmp, getpid(), getpid(), 1, 0, 0) < 0 ? -1 : 0; }
 // setns PATH FLAG
 static int setns_it(void) {
 	int fd = open(arg[0], O_RDONLY);
@@ -97,10 +130,138 @@ static int empty(void) { // EEXIST: a byte can be read
 	if (read(fd, &c, 1) > 0) return errno = EEXIST, -1;
 	return 0;
 }
-static int alg_socket(void) { return socket(AF_ALG, SOCK_SEQPACKET, 0); }
+// call NUMBER [ARG…]: any system call with numbers as arguments; p is the address of a page of zeroes.
+static int call_it(void) {
+	static char page[4096];
+	long v[7] = {0};
+	for (int i = 0; i < 7 && arg[i]; i++) v[i] = *arg[i] == 'p' ? (long)page : (long)strtoul(arg[i], 0, 0);
+	return syscall(v[0], v[1], v[2], v[3], v[4], v[5], v[6]) < 0 ? -1 : 0;
+}
+static int foreign_call(void) {
+#ifdef __x86_64__
+	int r;
+	__asm__ volatile("int $0x80" : "=a"(r) : "a"(20 /* getpid */) : "r8", "r9", "r10", "r11", "memory");
+	if (r > 0) return 0;
+	errno = -r;
+#else
+	errno = ENOSYS;
+#endif
+	return -1;
+}
+static int int80(void) { return in_child(foreign_call); }
+static int x32_call(void) { return syscall(0x40000000 | 39 /* getpid */) < 0 ? -1 : 0; }
+static int x32(void) { return in_child(x32_call); }
+static int bpf_map(void) {
+	union bpf_attr a = {.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
+	return syscall(SYS_bpf, BPF_MAP_CREATE, &a, sizeof a);
+}
+static int perf_open(void) {
+	struct perf_event_attr a = {.type = PERF_TYPE_SOFTWARE, .size = sizeof a, .config = PERF_COUNT_SW_CPU_CLOCK};
+	return syscall(SYS_perf_event_open, &a, -1, 0, -1, 0); // everybody on a processor
+}
+// ioctl on the terminal that one has oneself, as its session's leader
+static int own_terminal(void) {
+	char name[32];
+	int n = 0, pt = open("/dev/ptmx", O_RDWR | O_NOCTTY);
+	setsid();
+	if (pt < 0 || ioctl(pt, TIOCSPTLCK, &n) || ioctl(pt, TIOCGPTN, &n)) return -1;
+	snprintf(name, sizeof name, "/dev/pts/%d", n);
+	int fd = open(name, O_RDWR);
+	char byte[] = "\n";
+	return fd < 0 ? -1 : ioctl(fd, strtoul(arg[0], 0, 0), byte);
+}
+static int terminal(void) { return in_child(own_terminal); }
+static int lease(void) { // on a file of its own
+	int fd = open(arg[0], O_RDONLY | O_CREAT, 0600);
+	return fd < 0 ? -1 : fcntl(fd, F_SETLEASE, F_RDLCK);
+}
+static int socket_option(void) { // LEVEL OPTION: an int of 1
+	int one = 1, fd = socket(AF_INET, SOCK_DGRAM, 0);
+	return fd < 0 ? -1 : setsockopt(fd, num(arg[0]), num(arg[1]), &one, sizeof one);
+}
+// route TYPE: an rtnetlink request on a link of that name
+static int route_request(void) {
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg i;
+		struct rtattr name;
+		char text[8];
+		struct rtattr info, kind;
+		char bridge[8];
+	} m = {.h = {sizeof m, num(arg[0]), NLM_F_REQUEST | NLM_F_ACK | (num(arg[0]) == RTM_NEWLINK ? NLM_F_CREATE | NLM_F_EXCL : 0), 1, 0},
+	       .name = {12, IFLA_IFNAME}, .text = "escape0", .info = {16, IFLA_LINKINFO}, .kind = {11, IFLA_INFO_KIND}, .bridge = "bridge"};
+	struct { struct nlmsghdr h; struct nlmsgerr e; char rest[512]; } a;
+	int fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+	if (fd < 0 || send(fd, &m, sizeof m, 0) < 0 || recv(fd, &a, sizeof a, 0) < 0) return -1;
+	errno = -a.e.error;
+	return errno ? -1 : 0;
+}
+static int quota(void) { return quotactl(QCMD(Q_SYNC, USRQUOTA), 0, 0, 0); }
+static int klog(void) { char b[64]; return klogctl(3, b, sizeof b); } // the kernel's messages
+static int same_frequency(void) { // sets the clock's to what it is
+	struct timex t = {0};
+	if (adjtimex(&t) < 0) return -1;
+	t.modes = ADJ_FREQUENCY;
+	return adjtimex(&t) < 0 ? -1 : 0;
+}
+static int swap_off(void) { return swapoff("/nowhere"); }
+static int cap_take(void) { // every capability
+	struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct d[2] = {{1 << CAP_SYS_ADMIN, 1 << CAP_SYS_ADMIN, 0}, {0}};
+	return syscall(SYS_capset, &h, d);
+}
+static int cap_ambient(void) {
+	struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct d[2];
+	if (syscall(SYS_capget, &h, d)) return -1;
+	d[0].inheritable |= 1 << CAP_SYS_ADMIN;
+	if (syscall(SYS_capset, &h, d)) return -1;
+	return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0);
+}
+static int secure_bits(void) { return prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP); }
+static int mm_exe(void) { return prctl(PR_SET_MM, PR_SET_MM_BRK, 1, 0, 0); } // EINVAL: we may
+static int deadline(void) {
+	struct { unsigned size, policy; unsigned long long flags; int nice; unsigned prio; unsigned long long runtime, deadline, period; }
+		a = {48, 6, 0, 0, 0, 1000000, 10000000, 10000000};
+	return syscall(SYS_sched_setattr, 0, &a, 0);
+}
+static int io_realtime(void) { return syscall(SYS_ioprio_set, 1, 0, 1 << 13); }
+static int lock_memory(void) { // more than RLIMIT_MEMLOCK
+	struct rlimit l;
+	getrlimit(RLIMIT_MEMLOCK, &l);
+	if (l.rlim_cur == RLIM_INFINITY) return 0;
+	void *p = mmap(0, l.rlim_cur + 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return p == MAP_FAILED ? -1 : mlock(p, l.rlim_cur + 65536);
+}
+// write_to PATH TEXT
+static int write_to(void) {
+	int fd = open(arg[0], O_WRONLY | O_NOFOLLOW);
+	return fd < 0 ? -1 : write(fd, arg[1], strlen(arg[1])) < 0 ? -1 : 0;
+}
+static int shm_there(void) { return shmget(num(arg[0]), 0, 0); }
+static int mq_there(void) { return open(arg[0], O_RDONLY); }
+static int tcp_connect(void) { // PORT on 127.0.0.1
+	struct sockaddr_in a = {AF_INET, htons(num(arg[0])), {htonl(INADDR_LOOPBACK)}};
+	return connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&a, sizeof a);
+}
+static int connect_out(void) { // to an address of nobody (RFC 5737), or the metadata service's
+	struct sockaddr_in a = {AF_INET, htons(80)};
+	inet_pton(AF_INET, arg[0], &a.sin_addr);
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	return fd < 0 ? -1 : connect(fd, (void *)&a, sizeof a); // sends nothing
+}
+static int memfd_exec(void) { // a program that is in no file: where is it then?
+	int out = syscall(SYS_memfd_create, "x", 0), in = open("/proc/self/exe", O_RDONLY);
+	char b[65536];
+	for (ssize_t n; (n = read(in, b, sizeof b)) > 0;) if (write(out, b, n) != n) return -1;
+	char path[32];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", out);
+	return execl(path, "attempt", "call", "39", (char *)0);
+}
+// overwrite PATH: a program that runs (its own); ETXTBSY even where it may be written
+static int overwrite(void) { return open(arg[0], O_WRONLY); }
 static int no_pdeathsig(void) { return prctl(PR_SET_PDEATHSIG, 0); }
 static int working_dir(void) { char b[4096]; return syscall(SYS_getcwd, b, sizeof b) < 0 ? -1 : 0; }
-static int set_lease(void) { return fcntl(99, F_SETLEASE, F_WRLCK); }
 static int host_name(void) { return sethostname("evil", 4); }
 static int domain_name(void) { return setdomainname("evil", 4); }
 static int raw_socket(void) { return socket(AF_INET, SOCK_RAW, IPPROTO_ICMP); }
@@ -310,7 +471,12 @@ static const struct { const char *name; int (*f)(void); } all[] = {
 	{"readmem", read_memory}, {"pidfd_getfd", pidfd_get}, {"signal", signal_it}, {"kill_all", kill_all}, {"fifo", fifo_sched},
 	{"nice", nice_up}, {"oom", oom_less}, {"core", raise_core}, {"handle", by_handle}, {"chown", chown_it}, {"setuid", set_uid},
 	{"add_key", add_key}, {"read_key", read_key}, {"listen", abstract_listen}, {"connect", abstract_connect},
-	{"socket_alg", alg_socket}, {"pdeathsig", no_pdeathsig}, {"cwd", working_dir}, {"setlease", set_lease},
+	{"call", call_it}, {"clone", clone_it}, {"kcmp", compare_self}, {"int80", int80}, {"x32", x32}, {"bpf", bpf_map}, {"perf", perf_open}, {"terminal", terminal}, {"lease", lease},
+	{"sockopt", socket_option}, {"route", route_request}, {"quota", quota}, {"klog", klog}, {"frequency", same_frequency},
+	{"swapoff", swap_off}, {"capset", cap_take}, {"ambient", cap_ambient}, {"securebits", secure_bits}, {"mm", mm_exe},
+	{"deadline", deadline}, {"ioprio", io_realtime}, {"mlock", lock_memory}, {"write", write_to},
+	{"shm", shm_there}, {"mq", mq_there}, {"tcp", tcp_connect}, {"connect_out", connect_out},
+	{"memfd_exec", memfd_exec}, {"overwrite", overwrite}, {"pdeathsig", no_pdeathsig}, {"cwd", working_dir},
 	{"attributes", attributes}, {"odd", odd}, {"ids", ids}, {"clocks", clocks}, {"daemon", daemonise}, {"hold", hold}, {0},
 };
 
@@ -321,7 +487,7 @@ int main(int argc, char **argv) {
 		if (strcmp(all[i].name, argv[1])) continue;
 		errno = 0;
 		int r = all[i].f();
-		puts(r < 0 ? strerrorname_np(errno) : "ok");
+		puts(r >= 0 ? "ok" : ended ? sigabbrev_np(ended) : strerrorname_np(errno));
 		return 0;
 	}
 	fprintf(stderr, "usage: attempt NAME [ARG...]\n");
