@@ -27,6 +27,7 @@ type box struct {
 	image  *image.Image // nil without one
 	entry  *store.Entry
 	user   *userNS
+	caps   world.CapSet
 	filter *seccomp.Filter // nil: none
 	group  *cgroup.Group   // bounds all commands together; nil: nothing does
 	world  *world.World
@@ -53,7 +54,7 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	if b.filter, err = o.Security.filter(); err != nil {
+	if b.caps, b.filter, err = o.Security.resolve(); err != nil {
 		return nil, err
 	}
 	if b.store, err = o.store(); err != nil {

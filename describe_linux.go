@@ -55,7 +55,7 @@ func (b *box) applied() Applied {
 		UIDs: world.MapText(b.user.ids.UIDs), GIDs: world.MapText(b.user.ids.GIDs),
 		Namespaces:   []string{"user", "mnt", "pid", "uts", "ipc", "cgroup"},
 		Root:         "host userland",
-		Capabilities: world.Capabilities,
+		Capabilities: b.caps.Names(),
 		Landlock:     world.Landlock(),
 		NoNewPrivs:   true,
 	}

@@ -90,14 +90,22 @@ int main(int argc, char **argv) {
 }
 `
 
-// A command can't reach its init, not even as the same user and from its first instruction on. The control is a process
-// beside it.
+// A command can't reach its init, not even as the same user, with all capabilities that there are to be had and from its
+// first instruction on. The control is a process beside it.
 func TestInitOutOfReach(t *testing.T) {
 	testenv.C(t, attackSource)
 	testenv.RootAndUser(t, func(t *testing.T) {
 		leaks(t)
 		root := rootWith(t, map[string]string{"attack": testenv.C(t, attackSource)})
 		sb := box(t, sandbox.Options{Rootfs: root, Security: unfiltered})
+		able := box(t, sandbox.Options{Rootfs: root, Security: sandbox.Security{Seccomp: "off", Capabilities: allCapabilities(t)}})
+		for range 50 {
+			c := sandbox.Command("/bin/attack", "1")
+			c.Init = true
+			for line := range strings.Lines(output(t, able, c) + "\n") {
+				require.Regexp(t, `: (EPERM|EACCES|no)\n$`, line, "with all capabilities")
+			}
+		}
 		for _, user := range []string{"0", "1"} {
 			c := sandbox.Command("/bin/attack", "1")
 			c.Init, c.User = true, user

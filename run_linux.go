@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"runtime"
@@ -143,7 +144,7 @@ func (p *process) leave() {
 
 // launch prepares everything that the command needs and executes it.
 func (p *process) launch(ctx context.Context) (err error) {
-	w := world.Command{Filter: p.box.filter}
+	w := world.Command{Capabilities: p.box.caps, Filter: p.box.filter}
 	if w.Rlimits, err = world.Rlimits(rlimits(p.limits)); err != nil {
 		return err
 	}
@@ -156,6 +157,9 @@ func (p *process) launch(ctx context.Context) (err error) {
 	}
 	if p.entry != nil {
 		defer p.entry.Close()
+	}
+	if err := p.required(); err != nil {
+		return err
 	}
 	if p.stdio, err = newStdio(p.cmd, p.limits.Output); err != nil {
 		return err
@@ -178,6 +182,18 @@ func (p *process) launch(ctx context.Context) (err error) {
 	}
 	p.stdio.started(p.flooded)
 	p.runs(child)
+	return nil
+}
+
+// required asks Security.Require.
+func (p *process) required() error {
+	require := p.box.opts.Security.Require
+	if require == nil {
+		return nil
+	}
+	if err := require(p.applied()); err != nil {
+		return fmt.Errorf("Security.Require: %w", err)
+	}
 	return nil
 }
 

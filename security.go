@@ -16,4 +16,26 @@ type Security struct {
 	// kernel without it; a call of another architecture (int 0x80, x32) ends the process with SIGSYS. A filter needs
 	// amd64 or arm64. Applied.Seccomp says which one was installed.
 	Seccomp string
+	// Capabilities are what root of the sandbox may have within the sandbox's user namespace
+	// (capabilities(7)), where they reach no further than its own files, processes and network:
+	//
+	//	""      enough for an entrypoint that changes owners and drops to a user: CAP_CHOWN, CAP_DAC_OVERRIDE,
+	//	        CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT
+	//	"none"  for programs that compute
+	//	"CAP_CHOWN,CAP_NET_ADMIN,…"  just these; CAP_SYS_ADMIN can't be had
+	//
+	// Each opens code of the kernel's to a hostile command that else is closed: above all CAP_NET_ADMIN and CAP_NET_RAW.
+	Capabilities string
+	// Require is asked before each command with what is about to be applied to it; an error of its own is that of the
+	// start, which then makes nothing. For guards that a kernel may lack or a user may not have:
+	//
+	//	Require: func(a *sandbox.Applied) error {
+	//		if !a.Landlock {
+	//			return errors.New("no Landlock")
+	//		}
+	//		return nil
+	//	}
+	//
+	// It may be called at the same time by several goroutines.
+	Require func(*Applied) error
 }

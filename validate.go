@@ -79,7 +79,10 @@ func (o *Options) validateWith(l Limits) error {
 }
 
 func (s Security) validate(f *faults) {
-	switch err := s.check(); {
+	if err := s.checkCapabilities(); err != nil {
+		f.add("Security.Capabilities", s.Capabilities, err.Error())
+	}
+	switch err := s.checkSeccomp(); {
 	case err == nil:
 	case strings.HasPrefix(strings.TrimSpace(s.Seccomp), "{"):
 		f.add("Security.Seccomp", nil, "a profile with a mistake: "+err.Error())

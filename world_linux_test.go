@@ -152,6 +152,61 @@ func TestCapabilities(t *testing.T) {
 	})
 }
 
+// allCapabilities are all that a sandbox can be given.
+func allCapabilities(t *testing.T) string {
+	t.Helper()
+	var names []string
+	for n := range unix.CAP_LAST_CAP + 1 {
+		if n != unix.CAP_SYS_ADMIN {
+			names = append(names, capNames[n])
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// capNames are those of linux/capability.h, by number.
+var capNames = strings.Fields(`CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID
+	CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER
+	CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE
+	CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP
+	CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF
+	CAP_CHECKPOINT_RESTORE`)
+
+// The capabilities that are asked for are those that the kernel shows, and that Applied names.
+func TestChosenCapabilities(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		for text, want := range map[string]struct {
+			mask  uint64
+			names string
+		}{
+			"none":                     {},
+			"CAP_CHOWN":                {1 << unix.CAP_CHOWN, "CAP_CHOWN"},
+			"CAP_NET_RAW, CAP_SETPCAP": {1<<unix.CAP_NET_RAW | 1<<unix.CAP_SETPCAP, "CAP_SETPCAP CAP_NET_RAW"},
+		} {
+			sb := box(t, sandbox.Options{Rootfs: skeleton(t), Security: sandbox.Security{Capabilities: text}})
+			for _, withInit := range []bool{false, true} {
+				c := sandbox.Command("grep", "^Cap", "/proc/self/status")
+				c.Init = withInit
+				r, err := sb.Run(t.Context(), c)
+				require.NoError(t, err)
+				require.Equal(t, want.names, strings.Join(r.Applied.Capabilities, " "))
+				mask := fmt.Sprintf("%016x", want.mask)
+				require.Equal(t, fmt.Sprintf("CapInh:\t%s\nCapPrm:\t%s\nCapEff:\t%s\nCapBnd:\t%s\nCapAmb:\t%s", noCaps, mask, mask, mask, noCaps), output(t, sb, c))
+			}
+		}
+		for text, want := range map[string]string{
+			"CAP_SYS_ADMIN": "undo its sandbox's mounts", "chown": `"chown" is no capability`, "CAP_CHOWN,": `"" is no capability`,
+			"CAP_CHOWN;CAP_KILL": "is no capability", "all": "is no capability",
+		} {
+			_, err := sandbox.Run(t.Context(), sandbox.Options{Store: store(t), Security: sandbox.Security{Capabilities: text}}, sandbox.Command("true"))
+			var field *sandbox.FieldError
+			require.ErrorAs(t, err, &field)
+			require.Equal(t, "Options.Security.Capabilities", field.Field)
+			require.ErrorContains(t, err, want)
+		}
+	})
+}
+
 const noCaps = "0000000000000000"
 
 func with(c *sandbox.Cmd, user string) *sandbox.Cmd {

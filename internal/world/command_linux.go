@@ -29,6 +29,8 @@ type Command struct {
 	// Cgroup is a cgroup v2 directory that it is born in, or nil.
 	Cgroup  *os.File
 	Rlimits []Rlimit
+	// Capabilities are those that root may have in the World's user namespace.
+	Capabilities CapSet
 	// Filter says which system calls it may make; nil: all.
 	Filter *seccomp.Filter
 	// Init is the program that is PID 1 in place of the command, which then is PID 2
@@ -140,7 +142,7 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	c.clock(p)
 	c.inherited(p)
 	c.descriptors(p, stdio)
-	dropBounding(p)
+	c.Capabilities.keep(p)
 	if root := w.spec.rootIDs(); c.IDs.UID != root.UID || c.IDs.GID != root.GID || len(c.IDs.Groups) > 0 {
 		c.IDs.KeepGroups = root.KeepGroups
 		p.SetIDs(c.IDs)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 )
 
 // Each profile is installed, is the one that was asked for, and Applied says so.
@@ -117,4 +118,43 @@ func TestSeccompUsual(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Require sees what a command would get, and can refuse it: then nothing was started or is left.
+func TestRequire(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		refused := errors.New("without an init")
+		var seen *sandbox.Applied
+		sb := box(t, sandbox.Options{Security: sandbox.Security{Require: func(a *sandbox.Applied) error {
+			seen = a
+			if !a.Init {
+				return refused
+			}
+			return nil
+		}}})
+		_, err := sb.Run(t.Context(), sandbox.Command("true"))
+		require.ErrorIs(t, err, refused)
+		require.ErrorContains(t, err, "Security.Require")
+		_, err = sb.Start(t.Context(), sandbox.Command("true"))
+		require.ErrorIs(t, err, refused)
+		r, err := sb.Run(t.Context(), &sandbox.Cmd{Args: []string{"true"}, Init: true})
+		require.NoError(t, err)
+		require.Equal(t, r.Applied, seen)
+	})
+}
+
+// A leaf that was made for a command that is refused goes.
+func TestRequireWithLimits(t *testing.T) {
+	testenv.Root(t)
+	leaks(t)
+	refused := errors.New("no")
+	sb := box(t, sandbox.Options{Security: sandbox.Security{Require: func(a *sandbox.Applied) error {
+		require.Contains(t, a.Cgroup, "memory")
+		return refused
+	}}})
+	for range 3 {
+		_, err := sb.Run(t.Context(), &sandbox.Cmd{Args: []string{"true"}, Limits: sandbox.Limits{Memory: 64 << 20, PIDs: 4}})
+		require.ErrorIs(t, err, refused)
+	}
 }
