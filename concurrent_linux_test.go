@@ -22,6 +22,7 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox"
 	"github.com/seed-5a9fb6e0/sandbox/internal/escape"
 	"github.com/seed-5a9fb6e0/sandbox/internal/imagetest"
+	"github.com/seed-5a9fb6e0/sandbox/netns"
 )
 
 func TestConcurrentRuns(t *testing.T) {
@@ -91,6 +92,15 @@ func TestAbstractSockets(t *testing.T) {
 		defer l.Close()
 		require.Equal(t, "ok", escape.Outside(t, "connect", host), "the control")
 		require.Equal(t, "ECONNREFUSED", inside(t, a, "connect", host))
+
+		shared := box(t, sandbox.Options{Network: netns.Config{Mode: netns.Host}})
+		r, err := shared.Run(t.Context(), sandbox.Command("true"))
+		require.NoError(t, err)
+		want := "EPERM" // by Landlock alone: it is the host's network
+		if r.Applied.Landlock < 6 {
+			want = "ok"
+		}
+		require.Equal(t, want, inside(t, shared, "connect", host), "with the host's network")
 	})
 }
 

@@ -111,8 +111,8 @@
 // Limits.Memory does. A limit on disk space is to come, and so are terminals, volumes
 // and bridges. On cgroup v1 the scope of a memory kill is that of the innermost limit
 // that was touched at all, and page cache touches a limit, too.
-// Where the kernel has no Landlock (Applied.Landlock; before 5.19, or lsm= without
-// it) a hostile image can have the embedding program's own file executed inside, by a
+// Where the kernel has no Landlock (Applied.Landlock is 0; before 5.19, or lsm=
+// without it) a hostile image can have the embedding program's own file executed inside, by a
 // link to /proc/self/exe, and as a user with one id even change its mode. Where Security.Seccomp
 // allows leases on programs (fcntl(2): "docker", "off"), commands that hold one delay
 // starts in other sandboxes of the program, at most for Limits.Wall and a second; locks on shared files (flock(2)), as /dev/null, are

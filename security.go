@@ -30,7 +30,7 @@ type Security struct {
 	// start, which then makes nothing. For guards that a kernel may lack or a user may not have:
 	//
 	//	Require: func(a *sandbox.Applied) error {
-	//		if !a.Landlock {
+	//		if a.Landlock < 2 {
 	//			return errors.New("no Landlock")
 	//		}
 	//		return nil

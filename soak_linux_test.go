@@ -3,9 +3,12 @@
 package sandbox_test
 
 import (
+	"bytes"
+	_ "embed"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"testing"
@@ -90,4 +93,44 @@ func TestSoakRuns(t *testing.T) {
 	left, err := filepath.Glob("/sys/fs/cgroup/*/sandbox.*")
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+//go:embed testdata/fuzz.c
+var fuzzSource string
+
+// Random system calls inside, for a while: the kernel warns of nothing, the embedder goes on, nothing is left.
+func TestSoakSystemCalls(t *testing.T) {
+	const seconds = 30
+	program := testenv.C(t, fuzzSource)
+	before := kernelFaults(t)
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		root := rootWith(t, map[string]string{"fuzz": program})
+		for _, profile := range []string{"", "strict"} {
+			sb := box(t, sandbox.Options{Rootfs: root, Security: sandbox.Security{Seccomp: profile}})
+			limits := sandbox.Limits{Wall: 2 * seconds * time.Second, FileSize: 64 << 20, Output: 1 << 20}
+			if os.Getuid() == 0 {
+				limits.Memory, limits.PIDs = 256<<20, 64
+			}
+			for _, withInit := range []bool{false, true} {
+				var out bytes.Buffer
+				seed := strconv.FormatInt(time.Now().UnixNano(), 10)
+				res, err := sb.Run(t.Context(), &sandbox.Cmd{
+					Args: []string{"/bin/fuzz", strconv.Itoa(seconds), seed}, Init: withInit, Limits: limits, Stdout: &out,
+				})
+				require.NoError(t, err, "seed %s", seed)
+				t.Logf("%q, init %t, seed %s: %s, %s", profile, withInit, seed, res.Status, out.String())
+				mustExit(t, sb, sandbox.Command("/bin/fuzz", "0", "1")) // the sandbox still works
+			}
+		}
+	})
+	require.Equal(t, before, kernelFaults(t), "the kernel says: dmesg")
+}
+
+// kernelFaults counts what the kernel's messages have of faults.
+func kernelFaults(t *testing.T) int {
+	t.Helper()
+	out, err := exec.Command("dmesg").Output()
+	require.NoError(t, err, "dmesg is for root, where kernel.dmesg_restrict is 1")
+	return len(regexp.MustCompile(`(?m)WARNING:|BUG:|Oops|KASAN|UBSAN|RCU stall|refcount_t`).FindAll(out, -1))
 }

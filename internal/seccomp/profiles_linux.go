@@ -63,7 +63,9 @@ func Strict(caps []string) (*Profile, error) {
 		"msgget", "msgsnd", "msgrcv", "msgctl", "semget", "semop", "semtimedop", "semctl",
 		"shmget", "shmat", "shmdt", "shmctl",
 		"seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
-		"vmsplice", // a pipe whose pages are still the program's
+		"vmsplice",                                                              // a pipe whose pages are still the program's
+		"cachestat",                                                             // what others read of shared files
+		"epoll_ctl_old", "epoll_wait_old", "set_thread_area", "get_thread_area", // of no use on 64 bits
 	)
 	p.allowValues("socket", unix.AF_UNIX)
 	p.allowValues("personality", 0xffffffff) // ask for it

@@ -142,7 +142,7 @@ func TestExecError(t *testing.T) {
 					if nested {
 						p.ForkCommand(0, NoRef)
 					}
-					p.Exec(c.paths, []string{"x", c.arg}, nil)
+					p.Exec(c.paths, []string{"x", c.arg}, nil, nil)
 				})
 				var e *ExecError
 				require.ErrorAs(t, err, &e, c.name)
@@ -163,7 +163,7 @@ func TestExecError(t *testing.T) {
 		}
 		if os.Geteuid() != 0 { // root may search it
 			_, err := Start(t.Context(), Setup{Files: 3}, func(p *Program) {
-				p.Exec([]string{gone, closed + "/x", gone}, []string{"x"}, nil)
+				p.Exec([]string{gone, closed + "/x", gone}, []string{"x"}, nil, nil)
 			})
 			require.ErrorIs(t, err, fs.ErrPermission, "as execvp(3): a directory that may not be searched")
 		}
@@ -174,7 +174,7 @@ func TestExecError(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	testenv.Leaks(t)
 	t.Cleanup(Release)
-	void := func(p *Program) { p.Exec([]string{"/bin/true"}, []string{"true"}, nil) }
+	void := func(p *Program) { p.Exec([]string{"/bin/true"}, []string{"true"}, nil, nil) }
 	for _, c := range []struct {
 		name   string
 		starts bool
@@ -222,12 +222,12 @@ func TestMisuse(t *testing.T) {
 
 func TestNUL(t *testing.T) {
 	for name, build := range map[string]func(*Program){
-		"path": func(p *Program) { p.Exec([]string{"/bin/tr\x00ue"}, []string{"true"}, nil) },
-		"argv": func(p *Program) { p.Exec([]string{"/bin/true"}, []string{"true", "a\x00b"}, nil) },
-		"env":  func(p *Program) { p.Exec([]string{"/bin/true"}, []string{"true"}, []string{"A=\x00"}) },
+		"path": func(p *Program) { p.Exec([]string{"/bin/tr\x00ue"}, []string{"true"}, nil, nil) },
+		"argv": func(p *Program) { p.Exec([]string{"/bin/true"}, []string{"true", "a\x00b"}, nil, nil) },
+		"env":  func(p *Program) { p.Exec([]string{"/bin/true"}, []string{"true"}, []string{"A=\x00"}, nil) },
 		"arg": func(p *Program) {
 			p.Do("chdir", "", unix.SYS_CHDIR, "/\x00")
-			p.Exec([]string{"/bin/true"}, []string{"true"}, nil)
+			p.Exec([]string{"/bin/true"}, []string{"true"}, nil, nil)
 		},
 	} {
 		_, err := Start(t.Context(), Setup{Files: 3}, build)

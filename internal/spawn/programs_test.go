@@ -45,7 +45,7 @@ func command(middle func(*Program), argv ...string) func(*Program) {
 
 func finish(p *Program, argv ...string) {
 	p.Do("sigmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
-	p.Exec([]string{argv[0]}, argv, os.Environ())
+	p.Exec([]string{argv[0]}, argv, os.Environ(), nil)
 }
 
 // firstID is where the ids of the user namespace begin that root's tests make.

@@ -219,28 +219,46 @@ func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
 }
 
 // Exec ends the program: the child becomes the first of paths that can be
-// executed. Where none can, Start returns an *ExecError.
-func (p *Program) Exec(paths, argv, env []string) {
+// executed. Where none can, Start returns an *ExecError. last, if not nil, adds calls
+// that come just before: once they were made the child makes none but execve and,
+// where that fails, exit_group, for a filter that they install may kill it for any other,
+// and before Linux 5.16 the dump of its core would take all along that share its memory
+// (zap_threads in fs/coredump.c): the embedder.
+func (p *Program) Exec(paths, argv, env []string, last func()) {
 	if p.atExec != NoRef {
 		p.misuse("a second Exec")
 		return
 	}
 	args, vars := p.Strings(argv), p.Strings(env)
+	for _, path := range paths {
+		p.attempts = append(p.attempts, attempt{path: path, name: p.String(path)})
+	}
+	if last != nil {
+		p.lookAt(p.attempts)
+		last()
+	}
 	p.atExec = Ref(len(p.entries) - 1)
-	for i, path := range paths {
-		name := p.String(path)
-		r := p.Do("execve", path, unix.SYS_EXECVE, name, args, vars)
+	for i := range p.attempts {
+		a := &p.attempts[i]
+		a.exec = p.Do("execve", a.path, unix.SYS_EXECVE, a.name, args, vars)
+		p.Branch(a.exec, Next, Next, Next)
 		if i == 0 {
-			p.atExec = r - 1
+			p.atExec = a.exec - 1
 		}
-		p.Branch(r, Next, Next, Next)
-		// Only reached when the exec failed: is the file there at all?
-		exists := p.Try("faccessat", path, unix.SYS_FACCESSAT, unix.AT_FDCWD, name, unix.F_OK)
-		p.attempts = append(p.attempts, attempt{path, r, exists})
+		if last == nil {
+			p.lookAt(p.attempts[i : i+1])
+		}
 	}
 	p.Do(execOp, "", unix.SYS_EXECVE, 0, 0, 0) // EFAULT: stops the program
 	if p.afterExec != nil {
 		p.afterExec(func() {})
+	}
+}
+
+// lookAt asks for files that could not be executed, or may not be: are they there?
+func (p *Program) lookAt(list []attempt) {
+	for i := range list {
+		list[i].exists = p.Try("faccessat", list[i].path, unix.SYS_FACCESSAT, unix.AT_FDCWD, list[i].name, unix.F_OK)
 	}
 }
 
@@ -250,6 +268,7 @@ const execOp = "exec"
 // attempt is one path that Exec tried.
 type attempt struct {
 	path         string
+	name         uintptr // path in the program's memory
 	exec, exists Ref
 }
 

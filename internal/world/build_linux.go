@@ -38,6 +38,8 @@ type Root interface {
 	fill(m *mounter, inputs []spawn.Ref)
 	// finish adds the calls that remain when the root is "/".
 	finish(m *mounter, s *Spec)
+	// writable are the directories in which files may be changed, but /dev and /proc.
+	writable(s *Spec) []string
 	// private adds the calls that make what is the World's alone, in "/".
 	private(m *mounter, s *Spec)
 }

@@ -148,15 +148,18 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 		p.SetIDs(c.IDs)
 	}
 	p.Do("prctl PR_SET_NO_NEW_PRIVS", "", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-	executeOnly(p, c.Files, stdio)
+	w.confine(p, c.Files, stdio)
 	// What is left of the embedder's descriptors, and of ours, is not for the
 	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
 	p.CloseFrom(len(c.Files))
 	c.rlimits(p)
 	c.chdir(p)
 	p.Do("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
-	c.filter(p)
-	p.Exec(c.Paths, c.Args, c.Env)
+	var last func()
+	if c.Filter != nil {
+		last = func() { c.filter(p) }
+	}
+	p.Exec(c.Paths, c.Args, c.Env, last)
 }
 
 // enter adds the calls up to where the child is root in the World's namespaces,
@@ -254,12 +257,8 @@ func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
 	}
 }
 
-// filter installs the filter: last, as it is not for our own calls. Exec makes
-// none but those that a filter must allow, and what may fail.
+// filter installs the filter: last, as it is not for our own calls.
 func (c *Command) filter(p *spawn.Program) {
-	if c.Filter == nil {
-		return
-	}
 	code := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c.Filter.Code))), len(c.Filter.Code)*unix.SizeofSockFilter)
 	// struct sock_fprog is a 16-bit length and, aligned, an address.
 	fprog := p.Words(uintptr(len(c.Filter.Code)), p.Bytes(code))

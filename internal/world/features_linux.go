@@ -44,11 +44,7 @@ func (f *feature) force(absent bool) {
 var features = struct{ landlock, mountSetattr, lowerdirPlus, keyrings, pidfdNamespace *feature }{
 	landlock: &feature{
 		name: "Landlock ABI 2", version: "5.19",
-		// It is there only if it was not switched off at boot (lsm=).
-		probe: func() bool {
-			abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-			return errno == 0 && abi >= 2
-		},
+		probe: func() bool { return landlockABI() >= 2 },
 	},
 	pidfdNamespace: &feature{
 		name: "PIDFD_GET_MNT_NAMESPACE", version: "6.11",

@@ -139,3 +139,5 @@ func (HostRoot) private(m *mounter, s *Spec) {
 
 // NoNameServers is the /etc/resolv.conf of a World without a network.
 const NoNameServers = "# no network, no name servers\n"
+
+func (HostRoot) writable(*Spec) []string { return []string{"/tmp", "/run", "/home"} }

@@ -132,3 +132,10 @@ func (UnionRoot) finish(m *mounter, s *Spec) {
 
 // private has nothing to do: the upper layer is the World's own.
 func (UnionRoot) private(*mounter, *Spec) {}
+
+func (UnionRoot) writable(s *Spec) []string {
+	if s.ReadOnly {
+		return nil
+	}
+	return []string{"/"}
+}
