@@ -329,7 +329,7 @@ var attributes = map[string]string{
 	"tty": "-6", "fd": "0 1 2 3", "cwd": "/",
 	"rlimit0": "-1 -1", "rlimit1": "-1 -1", "rlimit2": "-1 -1", "rlimit3": "8388608 -1", "rlimit4": "0 0", "rlimit5": "-1 -1",
 	"rlimit6": "-1 -1", "rlimit7": "1024 524288", "rlimit8": "8388608 8388608", "rlimit9": "-1 -1", "rlimit10": "-1 -1",
-	"rlimit11": "-1 -1", "rlimit12": "819200 819200", "rlimit13": "0 0", "rlimit14": "0 0", "rlimit15": "-1 -1",
+	"rlimit11": "8192 8192", "rlimit12": "819200 819200", "rlimit13": "0 0", "rlimit14": "0 0", "rlimit15": "-1 -1",
 }
 
 // expectedAttributes cuts the resource limits to this process's hard ones.

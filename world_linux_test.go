@@ -31,6 +31,11 @@ func TestReadOnlyPlaces(t *testing.T) {
 			require.Equal(t, name, shell(t, sb, "ls "+name), "not there for the next command")
 		}
 		readOnly := box(t, sandbox.Options{Rootfs: skeleton(t), ReadOnly: true})
+		for _, sb := range []*sandbox.Sandbox{sb, readOnly, box(t, sandbox.Options{Rootfs: skeleton(t)})} {
+			require.Equal(t, "ok", inside(t, sb, "mq_create", "queue"))
+			require.Equal(t, "ok", inside(t, sb, "mq", "/dev/mqueue/queue"), "not there for the next command")
+			require.Equal(t, "ok", inside(t, sb, "create", "/dev/shm/shared"))
+		}
 		for _, dir := range []string{"/", "/bin", "/etc", "/tmp", "/dev"} {
 			require.Equal(t, "EROFS", inside(t, readOnly, "create", dir+"/new"), dir)
 		}

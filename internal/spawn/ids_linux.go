@@ -61,6 +61,22 @@ func (p *Program) SetIDs(ids IDs) {
 	}
 	p.Do("setresgid", "", unix.SYS_SETRESGID, ids.GID, ids.GID, ids.GID)
 	p.Do("setresuid", "", unix.SYS_SETRESUID, ids.UID, ids.UID, ids.UID)
+	p.changedIDs()
+}
+
+// SetEffectiveUID changes the effective user id of the child alone, and none of its
+// capabilities, which takes CAP_SETPCAP.
+func (p *Program) SetEffectiveUID(uid int) {
+	p.Do("prctl PR_SET_SECUREBITS", "", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secbitNoSetuidFixup, 0, 0, 0)
+	p.Do("setresuid", "", unix.SYS_SETRESUID, -1, uid, -1)
+	p.changedIDs()
+}
+
+// secbitNoSetuidFixup is SECBIT_NO_SETUID_FIXUP (linux/securebits.h).
+const secbitNoSetuidFixup = 1 << 2
+
+// changedIDs puts back what a change of ids has the kernel take away.
+func (p *Program) changedIDs() {
 	if p.dumpable == 1 {
 		p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	}

@@ -107,7 +107,7 @@ var defaultRlimits = []Rlimit{
 	{unix.RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
 	{unix.RLIMIT_AS, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
 	{rlimitLocks, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
-	{rlimitSigpending, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
+	{rlimitSigpending, 8192, 8192}, // also timers; a user's own, and the sandboxes' of a user, come from one number
 	{rlimitMsgqueue, 819200, 819200},
 	{rlimitNice, 0, 0},
 	{rlimitRtprio, 0, 0},

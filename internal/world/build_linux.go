@@ -147,9 +147,23 @@ func (s *Spec) namespaces(p *spawn.Program, user, net spawn.Ref) {
 	p.Do("sethostname", s.Hostname, unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
 	// A user namespace of its own would give a command all capabilities again,
 	// over kernel code that need not be reachable (user_namespaces(7)).
-	fd := p.Try("open", "user.max_user_namespaces", unix.SYS_OPENAT, at, "/proc/sys/user/max_user_namespaces", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	p.Try("write", "user.max_user_namespaces", unix.SYS_WRITE, fd, "0", 1)
+	atMost(p, "max_user_namespaces", "0")
+	if !privileged() {
+		atMost(p, "max_inotify_instances", "64") // they are its user's, who has 128 in all
+	}
 }
+
+// atMost adds the calls that bound what there may be of something in the user
+// namespace, where the kernel can (namespaces(7), /proc/sys/user).
+func atMost(p *spawn.Program, name, most string) {
+	path := "/proc/sys/user/" + name
+	fd := p.Try("open", path, unix.SYS_OPENAT, at, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	p.Try("write", path, unix.SYS_WRITE, fd, most, len(most))
+}
+
+// maxTerminals bounds the pseudoterminals of a World: the machine has 3,072 for all
+// (kernel.pty.max less kernel.pty.reserve, which is its own).
+const maxTerminals = 128
 
 // tree adds the calls that make the mounts which several Worlds could share.
 func (s *Spec) tree(m *mounter, inputs []spawn.Ref, dev spawn.Ref) {
@@ -180,7 +194,7 @@ func (s *Spec) tree(m *mounter, inputs []spawn.Ref, dev spawn.Ref) {
 // they go are mounts of ours or directories that we made: no path leads elsewhere.
 func (s *Spec) private(m *mounter) {
 	m.Do("umask", "", unix.SYS_UMASK, 0)
-	options := "ptmxmode=0666,mode=0620"
+	options := fmt.Sprintf("ptmxmode=0666,mode=0620,max=%d", maxTerminals)
 	if Maps(s.Map.GIDs, ttyGroup) {
 		options += fmt.Sprintf(",gid=%d", ttyGroup)
 	}

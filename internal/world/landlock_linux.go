@@ -78,6 +78,8 @@ func (w *World) confine(p *spawn.Program, files []*os.File, refs []spawn.Ref) {
 			add(place, change)
 		}
 	}
+	// mq_open(3) does not go through this mount, but has the same directory.
+	add("/dev/mqueue", change)
 	for i, f := range files {
 		if f == nil {
 			continue

@@ -116,6 +116,12 @@ func openNS(p *spawn.Program, kind string) spawn.Ref {
 // mapFromOutside writes the maps of a child that has ended, while it has not
 // yet been waited for.
 func mapFromOutside(p *spawn.Program, m IDMap) {
+	// The kernel charges what has a limit for each user, as inotify instances, timers
+	// and queued signals, to a user namespace's maker as well (struct ucounts): not to
+	// root, who would be out of them for all of the machine, but to the sandbox's own root.
+	if hasCap(unix.CAP_SETPCAP) {
+		p.SetEffectiveUID(m.UIDs[0].Outside)
+	}
 	unshareUser(p)
 	p.BeforeReap(func(pid int) error {
 		if err := writeProc(pid, "uid_map", MapText(m.UIDs)); err != nil {

@@ -240,6 +240,10 @@ static int write_to(void) {
 }
 static int shm_there(void) { return shmget(num(arg[0]), 0, 0); }
 static int mq_there(void) { return open(arg[0], O_RDONLY); }
+static int mq_create(void) { // NAME, without a slash
+	int fd = syscall(SYS_mq_open, arg[0], O_CREAT | O_RDWR, 0600, 0);
+	return fd < 0 ? -1 : syscall(SYS_mq_timedsend, fd, "m", 1, 0, 0);
+}
 static int tcp_connect(void) { // PORT on 127.0.0.1
 	struct sockaddr_in a = {AF_INET, htons(num(arg[0])), {htonl(INADDR_LOOPBACK)}};
 	return connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&a, sizeof a);
@@ -475,7 +479,7 @@ static const struct { const char *name; int (*f)(void); } all[] = {
 	{"sockopt", socket_option}, {"route", route_request}, {"quota", quota}, {"klog", klog}, {"frequency", same_frequency},
 	{"swapoff", swap_off}, {"capset", cap_take}, {"ambient", cap_ambient}, {"securebits", secure_bits}, {"mm", mm_exe},
 	{"deadline", deadline}, {"ioprio", io_realtime}, {"mlock", lock_memory}, {"write", write_to},
-	{"shm", shm_there}, {"mq", mq_there}, {"tcp", tcp_connect}, {"connect_out", connect_out},
+	{"shm", shm_there}, {"mq", mq_there}, {"mq_create", mq_create}, {"tcp", tcp_connect}, {"connect_out", connect_out},
 	{"memfd_exec", memfd_exec}, {"overwrite", overwrite}, {"pdeathsig", no_pdeathsig}, {"cwd", working_dir},
 	{"attributes", attributes}, {"odd", odd}, {"ids", ids}, {"clocks", clocks}, {"daemon", daemonise}, {"hold", hold}, {0},
 };
