@@ -166,8 +166,9 @@ type Applied struct {
 	// Capabilities are those that root of the sandbox may have, within its user namespace.
 	Capabilities []string
 	// Landlock is the ABI of what else confines the command (landlock(7)), 0: nothing does. From 2 on (Linux 5.19) what it
-	// executes lies below the sandbox's "/", and what it changes in a writable place, or was given to it; from 6 on
-	// (6.12), where the network is the host's, its abstract sockets are out of reach.
+	// executes lies below the sandbox's "/" or was given to it, and where not all of the root is writable, also what it
+	// changes in a writable place; from 6 on (6.12), where the network is the host's, its abstract sockets are out of
+	// reach.
 	Landlock int
 	// Seccomp is the profile of the system call filter and the hash of its program,
 	// as "default sha256:…"; empty: there is none.

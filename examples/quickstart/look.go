@@ -59,6 +59,8 @@ func report(w io.Writer, res *sandbox.Result) {
 	row("cgroup", cmp.Or(a.Cgroup, "none"))
 	row("capabilities", strings.Join(a.Capabilities, " "))
 	row("no new privileges", a.NoNewPrivs)
+	row("system calls", cmp.Or(a.Seccomp, "all"))
+	row("Landlock ABI", a.Landlock)
 }
 
 // figure says how a figure was measured, if it was.

@@ -20,7 +20,8 @@ const executeRights = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_
 
 // What a command may change lies in the places of its root that are writable, or was
 // given to it: the guard behind read-only mounts, and before a descriptor of a
-// directory of the host's.
+// directory of the host's. Not where all of the root is writable: there it guards from
+// the latter alone, and work on many files takes an eighth longer.
 const (
 	fileRights   = unix.LANDLOCK_ACCESS_FS_WRITE_FILE
 	changeRights = fileRights | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
@@ -57,29 +58,30 @@ func (w *World) confine(p *spawn.Program, files []*os.File, refs []spawn.Ref) {
 	if abi == 0 {
 		return
 	}
+	places := w.spec.Root.writable(&w.spec)
 	file, change := uint64(fileRights), uint64(changeRights)
 	if abi >= 3 {
 		file, change = file|truncateRight, change|truncateRight
+	}
+	if slices.Contains(places, "/") {
+		places, file, change = nil, 0, 0
+	} else {
+		// mq_open(3) does not go through this mount, but has the same directory.
+		places = append(places, "/dev", "/proc", "/dev/mqueue")
 	}
 	var scope, size uintptr = 0, 8 // of struct landlock_ruleset_attr
 	if abi >= 6 && len(w.files) <= fileNet {
 		scope, size = hostScope, 24
 	}
 	rules := p.Do("landlock_create_ruleset", "", unix.SYS_LANDLOCK_CREATE_RULESET, p.Words(uintptr(executeRights|change), 0, scope), size, 0)
-	add := func(place string, rights uint64) {
+	allow := func(place string, rights uint64) {
 		dir := p.Do("open", place, unix.SYS_OPENAT, at, place, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		p.Do("landlock_add_rule", place, unix.SYS_LANDLOCK_ADD_RULE, rules, unix.LANDLOCK_RULE_PATH_BENEATH, p.WordAndFD(rights, dir), 0)
 	}
-	if writable := w.spec.Root.writable(&w.spec); slices.Contains(writable, "/") {
-		add("/", executeRights|change)
-	} else {
-		add("/", executeRights)
-		for _, place := range append(writable, "/dev", "/proc") {
-			add(place, change)
-		}
+	allow("/", executeRights)
+	for _, place := range places {
+		allow(place, change)
 	}
-	// mq_open(3) does not go through this mount, but has the same directory.
-	add("/dev/mqueue", change)
 	for i, f := range files {
 		if f == nil {
 			continue

@@ -119,7 +119,8 @@ func mapFromOutside(p *spawn.Program, m IDMap) {
 	// The kernel charges what has a limit for each user, as inotify instances, timers
 	// and queued signals, to a user namespace's maker as well (struct ucounts): not to
 	// root, who would be out of them for all of the machine, but to the sandbox's own root.
-	if hasCap(unix.CAP_SETPCAP) {
+	// To write the maps of a namespace that is another's takes CAP_SYS_ADMIN.
+	if hasCap(unix.CAP_SETPCAP) && hasCap(unix.CAP_SYS_ADMIN) {
 		p.SetEffectiveUID(m.UIDs[0].Outside)
 	}
 	unshareUser(p)
