@@ -51,17 +51,18 @@
 // # What the zero Options give
 //
 // The host's own /usr with what programs need of /etc, read-only, as nobody's
-// files: root of the sandbox can read what everybody can; and private
-// empty /tmp, /run and /home. (Where the embedder is root, all but those is one tree
-// of mounts, made once for all sandboxes of a Store.) Nothing of the host's /home, /root, /var, /run or
-// /tmp. A network namespace with only lo. User, mount, PID, UTS, IPC and cgroup
-// namespaces. Root of the sandbox is, outside, an id that nobody else has: as
-// root a block of 65,536 ids of its own, as a user the caller's id, and his
-// subordinate ids where newuidmap(1) and newgidmap(1) are installed. Of the
-// capabilities only those of Applied.Capabilities, within the user namespace;
-// no_new_privs; no further user namespaces; a system call filter, Docker's without
-// what hostile programs like and others don't need (Security.Seccomp); a minimal /dev; /proc with the OCI
-// runtimes' masks; /sys read-only. Limits are off.
+// files: root of the sandbox can read what everybody can; and private empty /tmp,
+// /run and /home. (Where the embedder is root, all but those is one tree of
+// mounts, made once for all sandboxes of a Store.) Nothing of the host's /home,
+// /root, /var, /run or /tmp. A network namespace with only lo. User, mount, PID,
+// UTS, IPC and cgroup namespaces. Root of the sandbox is, outside, an id that
+// nobody else has: as root a block of 65,536 ids of its own, as a user the
+// caller's id, and his subordinate ids where newuidmap(1) and newgidmap(1) are
+// installed. Of the capabilities only those of Applied.Capabilities, within the
+// user namespace; no_new_privs; no further user namespaces; a system call filter,
+// Docker's without what hostile programs like and others don't need
+// (Security.Seccomp); a minimal /dev; /proc with the OCI runtimes' masks; /sys
+// read-only. Limits are off.
 //
 // # Contracts
 //
@@ -106,18 +107,18 @@
 //
 // # Not guaranteed, yet
 //
-// The private file
-// systems are bounded by half of the machine's memory each, as tmpfs is, unless
-// Limits.Memory does. A limit on disk space is to come, and so are terminals, volumes
-// and bridges. On cgroup v1 the scope of a memory kill is that of the innermost limit
-// that was touched at all, and page cache touches a limit, too.
-// Where the kernel has no Landlock (Applied.Landlock is 0; before 5.19, or lsm=
-// without it) a hostile image can have the embedding program's own file executed inside, by a
-// link to /proc/self/exe, and as a user with one id even change its mode. Where Security.Seccomp
-// allows leases on programs (fcntl(2): "docker", "off"), commands that hold one delay
-// starts in other sandboxes of the program, at most for Limits.Wall and a second; locks on shared files (flock(2)), as /dev/null, are
-// seen by all. A program that asks to be traced may not end by itself without a
-// Limits.Wall; "strict" refuses that.
+// The private file systems are bounded by half of the machine's memory each, as
+// tmpfs is, unless Limits.Memory does. A limit on disk space is to come, and so
+// are terminals, volumes and bridges. On cgroup v1 the scope of a memory kill is
+// that of the innermost limit that was touched at all, and page cache touches a
+// limit, too. Where the kernel has no Landlock (Applied.Landlock is 0; before
+// 5.19, or lsm= without it) a hostile image can have the embedding program's own
+// file executed inside, by a link to /proc/self/exe, and as a user with one id
+// even change its mode. Where Security.Seccomp allows leases on programs
+// (fcntl(2): "docker", "off"), commands that hold one delay starts in other
+// sandboxes of the program, at most for Limits.Wall and a second; locks on shared
+// files (flock(2)), as /dev/null, are seen by all. A program that asks to be
+// traced may not end by itself without a Limits.Wall; "strict" refuses that.
 // The kernel is the boundary; a bug in it is one here.
 //
 // # Privileges and kernels

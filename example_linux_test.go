@@ -67,3 +67,20 @@ func ExampleFieldError() {
 	fmt.Println(errors.As(err, &field), strings.Count(err.Error(), "Options."))
 	// Output: true 2
 }
+
+// A program of somebody else's that only computes: fewer system calls, no capability.
+func ExampleSecurity() {
+	sb := sandbox.New(sandbox.Options{
+		Store:    exampleStore(),
+		Security: sandbox.Security{Seccomp: "strict", Capabilities: "none"},
+	})
+	defer sb.Close()
+	out, err := sb.Output(context.Background(), sandbox.Command("grep", "-E", "^(CapEff|Seccomp):", "/proc/self/status"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(string(out))
+	// Output:
+	// CapEff:	0000000000000000
+	// Seccomp:	2
+}
