@@ -338,15 +338,7 @@ func TestEmbedderKilledAnywhere(t *testing.T) {
 				names = append(names, o)
 			}
 			dirty += len(d.remains(t, names))
-			// Its setup children are killed with it, and hold what it had open until they have died.
-			left := []string{"never opened"}
-			for end := time.Now().Add(time.Second); len(left) > 0 && time.Now().Before(end); {
-				st, err := sandbox.Open(d.store)
-				require.NoError(t, err)
-				left = d.remains(t, names)
-				require.NoError(t, st.Close())
-			}
-			require.Empty(t, left)
+			d.cleanedUp(t, names)
 		}
 		require.NotZero(t, dirty, "the control: nothing was ever left to clean up")
 		require.Greater(t, len(owners), kills/4)
@@ -372,9 +364,20 @@ func twoPrograms(t *testing.T, limit time.Duration) {
 	}
 	require.Equal(t, []string{"ready"}, a.end(t))
 	require.Equal(t, []string{"ready"}, b.end(t))
-	st, err := sandbox.Open(d.store)
-	require.NoError(t, err)
-	require.Empty(t, d.remains(t, nil))
-	require.NoError(t, st.Close())
+	d.cleanedUp(t, nil)
 	require.Eventually(t, func() bool { return len(living(t, mark)) == 0 }, time.Second, time.Millisecond)
+}
+
+// cleanedUp fails unless an Open cleans up within a second: the setup children of an embedder are killed with it, and hold
+// what it had open until they have died.
+func (d storeDir) cleanedUp(t *testing.T, owners []string) {
+	t.Helper()
+	left := []string{"never opened"}
+	for end := time.Now().Add(time.Second); len(left) > 0 && time.Now().Before(end); {
+		st, err := sandbox.Open(d.store)
+		require.NoError(t, err)
+		left = d.remains(t, owners)
+		require.NoError(t, st.Close())
+	}
+	require.Empty(t, left)
 }

@@ -132,7 +132,7 @@ func (b *box) bindUnix(ctx context.Context, dir int, base string) (net.Listener,
 	addr := append([]byte{unix.AF_UNIX, 0}, base+"\x00"...) // both architectures are little-endian
 	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
 		ns, at := p.Input(user), p.Input(dir)
-		p.Do("setns", "user namespace", unix.SYS_SETNS, ns, unix.CLONE_NEWUSER)
+		p.EnterUserNS(ns)
 		p.SetIDs(spawn.IDs{UID: b.user.ids.UIDs[0].Inside, GID: b.user.ids.GIDs[0].Inside, KeepGroups: true})
 		p.Do("fchdir", "", unix.SYS_FCHDIR, at)
 		p.Do("umask", "", unix.SYS_UMASK, 0)

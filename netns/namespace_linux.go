@@ -229,7 +229,7 @@ func (n *Namespace) socket(ctx context.Context, family, kind int) (*os.File, err
 	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
 		ns := p.Input(int(netNS.Fd()))
 		if userNS != nil {
-			p.Do("setns", "user namespace", unix.SYS_SETNS, p.Input(int(userNS.Fd())), unix.CLONE_NEWUSER)
+			p.EnterUserNS(p.Input(int(userNS.Fd())))
 		}
 		p.Do("setns", "network namespace", unix.SYS_SETNS, ns, unix.CLONE_NEWNET)
 		p.Send(p.Do("socket", "", unix.SYS_SOCKET, family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0))

@@ -64,6 +64,13 @@ func (p *Program) SetIDs(ids IDs) {
 	p.changedIDs()
 }
 
+// EnterUserNS has the child enter a user namespace. That is a change of ids for the
+// kernel where the namespace was made by another (cred_cap_issubset in kernel/cred.c).
+func (p *Program) EnterUserNS(ns Ref) {
+	p.Do("setns", "user namespace", unix.SYS_SETNS, ns, unix.CLONE_NEWUSER)
+	p.changedIDs()
+}
+
 // SetEffectiveUID changes the effective user id of the child alone, and none of its
 // capabilities, which takes CAP_SETPCAP.
 func (p *Program) SetEffectiveUID(uid int) {

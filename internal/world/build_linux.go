@@ -136,7 +136,7 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 }
 
 func (s *Spec) namespaces(p *spawn.Program, user, net spawn.Ref) {
-	p.Do("setns", "user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+	p.EnterUserNS(user)
 	if net != spawn.NoRef {
 		p.Do("setns", "network namespace", unix.SYS_SETNS, net, unix.CLONE_NEWNET)
 	}

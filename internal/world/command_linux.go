@@ -198,6 +198,10 @@ func (w *World) enter(p *spawn.Program, group *os.File, mnt int) {
 type nsRefs []spawn.Ref
 
 func (ns nsRefs) enter(p *spawn.Program, i int) {
+	if i == fileUser {
+		p.EnterUserNS(ns[i])
+		return
+	}
 	p.Do("setns", nsNames[i], unix.SYS_SETNS, ns[i], nsKinds[i])
 }
 
@@ -290,8 +294,21 @@ func (c *Command) clock(p *spawn.Program) {
 	// The file is the machine's root's, out of reach from here, where the embedder
 	// is not dumpable (proc_pid(5)); os/exec with a Credential makes it so.
 	was := p.Do("prctl PR_GET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
-	p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-	write(p, "/proc/self/timens_offsets", c.Clock.text())
+	const path = "/proc/self/timens_offsets"
+	text := c.Clock.text()
+	written := p.Label()
+	for last := 15; last >= 0; last-- { // a child beside this one may take it back at any time: it changes its ids
+		p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		again := p.Label()
+		fd := p.Do("open", path, unix.SYS_OPENAT, at, path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if last > 0 {
+			p.Branch(fd, again, spawn.Next, spawn.Next)
+		}
+		set := p.Do("write", path, unix.SYS_WRITE, fd, text, len(text))
+		p.Branch(set, spawn.Stop, written, written)
+		p.Mark(again)
+	}
+	p.Mark(written)
 	done := p.Label()
 	set := p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, was, 0, 0, 0)
 	p.Branch(set, spawn.Next, done, done)

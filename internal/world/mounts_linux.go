@@ -140,7 +140,7 @@ func (w *World) copies(ctx context.Context, n int) ([]int, error) {
 	fds, _, err := spawn.Run(ctx, func(p *spawn.Program) {
 		user, mnt := p.Input(int(w.files[fileUser].Fd())), p.Input(int(w.files[fileMnt].Fd()))
 		self := selfHandle(p)
-		p.Do("setns", nsNames[fileUser], unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+		p.EnterUserNS(user)
 		p.Do("setns", nsNames[fileMnt], unix.SYS_SETNS, mnt, unix.CLONE_NEWNS)
 		p.Send(copyMountNS(p, self, n)...)
 	})

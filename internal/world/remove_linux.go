@@ -42,7 +42,7 @@ func (y *yielder) run(ctx context.Context, build func(*spawn.Program)) (*spawn.P
 	_, p, err := spawn.Run(ctx, func(p *spawn.Program) {
 		user := p.Input(int(y.n.User.Fd()))
 		p.Do("chdir", y.dir, unix.SYS_CHDIR, y.dir)
-		p.Do("setns", "user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+		p.EnterUserNS(user)
 		p.SetIDs(spawn.IDs{})
 		build(p)
 	})
