@@ -30,7 +30,7 @@ func TestFloods(t *testing.T) {
 	limits.Wall, limits.CPUTime = time.Minute, time.Minute
 	for what, share := range map[string]int{
 		"pty": 100, "descriptor": 200, "inotify": 100, "timer": 1000, "signals": 1000, "queue": 5, "pipe": 20, "socket": 20, "epoll": 100,
-		"lock": 200, "cached": 1000,
+		"lock": 200, "cached": 100,
 	} {
 		t.Run(what, func(t *testing.T) {
 			hostile, other := box(t, sandbox.Options{Store: st, Rootfs: root}), box(t, sandbox.Options{Store: st, Rootfs: root})

@@ -107,7 +107,7 @@ var defaultRlimits = []Rlimit{
 	{unix.RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
 	{unix.RLIMIT_AS, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
 	{rlimitLocks, unix.RLIM_INFINITY, unix.RLIM_INFINITY},
-	{rlimitSigpending, 8192, 8192}, // also timers; a user's own, and the sandboxes' of a user, come from one number
+	{rlimitSigpending, 8192, 8192}, // also timers; or half of what the embedder has
 	{rlimitMsgqueue, 819200, 819200},
 	{rlimitNice, 0, 0},
 	{rlimitRtprio, 0, 0},
@@ -132,6 +132,10 @@ func Rlimits(wanted []Rlimit) ([]Rlimit, error) {
 			if w.Soft > own.Max && w.Soft != unix.RLIM_INFINITY {
 				return nil, &Unsupported{What: fmt.Sprintf("%s of %d", rlimitNames[w.Resource], w.Soft), Why: fmt.Errorf("this program's own hard limit is %d", own.Max), Remedy: "raise it (ulimit -H, LimitNOFILE= and the like of systemd.exec(5))"}
 			}
+		}
+		if l.Resource == rlimitSigpending {
+			own := own.Max / 2 // what a user's sandboxes leave him
+			l.Soft, l.Hard = min(l.Soft, own), min(l.Hard, own)
 		}
 		l.Soft, l.Hard = min(l.Soft, own.Max), min(l.Hard, own.Max)
 		// Getrlimit shows the soft NOFILE that Go raised for the embedder.
