@@ -98,7 +98,7 @@ func TestInitOutOfReach(t *testing.T) {
 		leaks(t)
 		root := rootWith(t, map[string]string{"attack": testenv.C(t, attackSource)})
 		sb := box(t, sandbox.Options{Rootfs: root, Security: unfiltered})
-		able := box(t, sandbox.Options{Rootfs: root, Security: sandbox.Security{Seccomp: "off", Capabilities: allCapabilities(t)}})
+		able := box(t, sandbox.Options{Rootfs: root, Security: sandbox.Security{Seccomp: "off", Capabilities: allCapabilities()}})
 		for range 50 {
 			c := sandbox.Command("/bin/attack", "1")
 			c.Init = true

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,14 +49,7 @@ type Vector struct {
 }
 
 // Answers says whether got is one of the results in want.
-func Answers(want, got string) bool {
-	for w := range strings.SplitSeq(want, "|") {
-		if w == got {
-			return true
-		}
-	}
-	return false
-}
+func Answers(want, got string) bool { return slices.Contains(strings.Split(want, "|"), got) }
 
 // Try makes the control's attempt. ok is false where there is none: of root's by a user, and where Bare is it.
 func (v Vector) Try(t testing.TB) (got string, ok bool) {
@@ -72,12 +66,6 @@ func (v Vector) Try(t testing.TB) (got string, ok bool) {
 		t.Fatalf("the control of %s: %v", v.Name, err)
 	}
 	return strings.TrimSpace(string(out)), true
-}
-
-// InNamespaces makes an attempt as root of namespaces of its own.
-func InNamespaces(t testing.TB, args ...string) string {
-	got, _ := Vector{Name: args[0], Args: args}.Try(t)
-	return got
 }
 
 // Outside makes an attempt without any sandbox.

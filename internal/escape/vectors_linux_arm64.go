@@ -1,10 +1,4 @@
 package escape
 
-// What only amd64 has.
-const (
-	modifyLDT     = 5000
-	modifyLDTWant = "ENOSYS"
-	modifyLDTBare = "ENOSYS"
-	foreignWant   = "ENOSYS"
-	foreignBare   = "ENOSYS"
-)
+// ofMachine are those that only this machine has.
+var ofMachine []Vector

@@ -3,6 +3,7 @@ package seccomp
 import (
 	_ "embed"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,9 @@ type arch struct {
 	from    uint32
 	numbers map[string]uint32
 }
+
+// Machine is the GOARCH that Compile makes filters for on this machine.
+const Machine = runtime.GOARCH
 
 // machines are the archs of a machine by GOARCH, its own first.
 var machines = sync.OnceValue(func() map[string][]arch {

@@ -20,16 +20,11 @@ type Filter struct {
 	Flags uint
 	// Code is the program, at most 4096 instructions (BPF_MAXINSNS).
 	Code []unix.SockFilter
+	text string
 }
 
 // String is the profile's name and the hash of the program: "default sha256:…".
-func (f *Filter) String() string {
-	h := sha256.New()
-	for _, i := range f.Code {
-		binary.Write(h, binary.LittleEndian, i)
-	}
-	return fmt.Sprintf("%s sha256:%x", f.Profile, h.Sum(nil))
-}
+func (f *Filter) String() string { return f.text }
 
 // maxCode is BPF_MAXINSNS.
 const maxCode = 4096
@@ -59,7 +54,11 @@ func (p *Profile) Compile(goarch string) (*Filter, error) {
 		return nil, fmt.Errorf("its filter has %d instructions and the kernel takes %d: use fewer rules with arguments", len(a.code), maxCode)
 	}
 	slices.Reverse(a.code)
-	return &Filter{p.Name, p.flags, a.code}, nil
+	bytes, err := binary.Append(nil, binary.LittleEndian, a.code)
+	if err != nil {
+		return nil, err
+	}
+	return &Filter{p.Name, p.flags, a.code, fmt.Sprintf("%s sha256:%x", p.Name, sha256.Sum256(bytes))}, nil
 }
 
 // A segment is a run of numbers, up to the next one's first, of calls that are

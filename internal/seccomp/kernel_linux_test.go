@@ -110,8 +110,8 @@ func TestKernelArguments(t *testing.T) {
 		for _, a := range c.args {
 			text += fmt.Sprintf(":%#x", a)
 		}
-		for want, make := range map[*string]func([]string) (*Profile, error){&c.deflt: Default, &c.strict: Strict, &c.dockr: Docker} {
-			p, err := make(caps)
+		for want, profile := range map[*string]func([]string) (*Profile, error){&c.deflt: Default, &c.strict: Strict, &c.dockr: Docker} {
+			p, err := profile(caps)
 			require.NoError(t, err)
 			f, err := p.Compile(Machine)
 			require.NoError(t, err)
@@ -127,8 +127,8 @@ func TestKernelArguments(t *testing.T) {
 		return
 	}
 	const getpid386, x32getpid = "i386:20", "0x40000027"
-	for _, make := range []func([]string) (*Profile, error){Default, Strict, Docker} {
-		p, err := make(caps)
+	for _, profile := range []func([]string) (*Profile, error){Default, Strict, Docker} {
+		p, err := profile(caps)
 		require.NoError(t, err)
 		f, err := p.Compile(Machine)
 		require.NoError(t, err)

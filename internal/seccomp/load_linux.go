@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 
 	moby "github.com/moby/profiles/seccomp"
@@ -193,6 +192,3 @@ func parseCondition(a specs.LinuxSeccompArg) (condition, error) {
 	}
 	return c, nil
 }
-
-// Machine is the GOARCH that Compile makes filters for on this machine.
-const Machine = runtime.GOARCH

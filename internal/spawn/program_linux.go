@@ -139,7 +139,7 @@ func (p *Program) Mark(l Label) {
 // It is valid after the program ended.
 func (p *Program) Result(r Ref) int {
 	if r < 0 || int(r) >= len(p.results) {
-		return -int(unix.ECANCELED)
+		return uncalled
 	}
 	return p.results[r]
 }

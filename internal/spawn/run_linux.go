@@ -297,7 +297,7 @@ func (r *run) settle(pid int, killed bool) error {
 // executed says whether the command was started: it came to its exec, and that
 // did not fail.
 func (p *Program) executed() bool {
-	return p.stopped() == nil && p.atExec != NoRef && p.results[p.atExec] != -int(unix.ECANCELED)
+	return p.stopped() == nil && p.atExec != NoRef && p.results[p.atExec] != uncalled
 }
 
 // execed says whether a child that has not been waited for is past its exec.
@@ -326,13 +326,17 @@ func taskFlags(pid int) (flags uint64, ok bool) {
 // and before it has been waited for: its /proc/PID is still there.
 func (p *Program) BeforeReap(f func(pid int) error) { p.beforeReap = f }
 
+// uncalled is the Result of a call that the program did not come to.
+const uncalled = -int(unix.ECANCELED)
+
 // collect copies the results out of the program.
 func (p *Program) collect() {
 	p.results = slices.Grow(p.results[:0], len(p.entries))
 	for i := range p.entries {
 		r := atomic.LoadUintptr(&p.entries[i].ret)
 		if r == notRun {
-			r = ^uintptr(unix.ECANCELED) + 1
+			p.results = append(p.results, uncalled)
+			continue
 		}
 		p.results = append(p.results, int(r))
 	}

@@ -18,7 +18,6 @@
 #include <linux/securebits.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <sys/ipc.h>
 #include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/ioctl.h>
@@ -29,7 +28,6 @@
 #include <sys/quota.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
-#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -233,20 +231,9 @@ static int lock_memory(void) { // more than RLIMIT_MEMLOCK
 	void *p = mmap(0, l.rlim_cur + 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	return p == MAP_FAILED ? -1 : mlock(p, l.rlim_cur + 65536);
 }
-// write_to PATH TEXT
-static int write_to(void) {
-	int fd = open(arg[0], O_WRONLY | O_NOFOLLOW);
-	return fd < 0 ? -1 : write(fd, arg[1], strlen(arg[1])) < 0 ? -1 : 0;
-}
-static int shm_there(void) { return shmget(num(arg[0]), 0, 0); }
-static int mq_there(void) { return open(arg[0], O_RDONLY); }
 static int mq_create(void) { // NAME, without a slash
 	int fd = syscall(SYS_mq_open, arg[0], O_CREAT | O_RDWR, 0600, 0);
 	return fd < 0 ? -1 : syscall(SYS_mq_timedsend, fd, "m", 1, 0, 0);
-}
-static int tcp_connect(void) { // PORT on 127.0.0.1
-	struct sockaddr_in a = {AF_INET, htons(num(arg[0])), {htonl(INADDR_LOOPBACK)}};
-	return connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&a, sizeof a);
 }
 static int connect_out(void) { // to an address of nobody (RFC 5737), or the metadata service's
 	struct sockaddr_in a = {AF_INET, htons(80)};
@@ -254,16 +241,6 @@ static int connect_out(void) { // to an address of nobody (RFC 5737), or the met
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 	return fd < 0 ? -1 : connect(fd, (void *)&a, sizeof a); // sends nothing
 }
-static int memfd_exec(void) { // a program that is in no file: where is it then?
-	int out = syscall(SYS_memfd_create, "x", 0), in = open("/proc/self/exe", O_RDONLY);
-	char b[65536];
-	for (ssize_t n; (n = read(in, b, sizeof b)) > 0;) if (write(out, b, n) != n) return -1;
-	char path[32];
-	snprintf(path, sizeof path, "/proc/self/fd/%d", out);
-	return execl(path, "attempt", "call", "39", (char *)0);
-}
-// overwrite PATH: a program that runs (its own); ETXTBSY even where it may be written
-static int overwrite(void) { return open(arg[0], O_WRONLY); }
 static int no_pdeathsig(void) { return prctl(PR_SET_PDEATHSIG, 0); }
 static int working_dir(void) { char b[4096]; return syscall(SYS_getcwd, b, sizeof b) < 0 ? -1 : 0; }
 static int host_name(void) { return sethostname("evil", 4); }
@@ -478,9 +455,9 @@ static const struct { const char *name; int (*f)(void); } all[] = {
 	{"call", call_it}, {"clone", clone_it}, {"kcmp", compare_self}, {"int80", int80}, {"x32", x32}, {"bpf", bpf_map}, {"perf", perf_open}, {"terminal", terminal}, {"lease", lease},
 	{"sockopt", socket_option}, {"route", route_request}, {"quota", quota}, {"klog", klog}, {"frequency", same_frequency},
 	{"swapoff", swap_off}, {"capset", cap_take}, {"ambient", cap_ambient}, {"securebits", secure_bits}, {"mm", mm_exe},
-	{"deadline", deadline}, {"ioprio", io_realtime}, {"mlock", lock_memory}, {"write", write_to},
-	{"shm", shm_there}, {"mq", mq_there}, {"mq_create", mq_create}, {"tcp", tcp_connect}, {"connect_out", connect_out},
-	{"memfd_exec", memfd_exec}, {"overwrite", overwrite}, {"pdeathsig", no_pdeathsig}, {"cwd", working_dir},
+	{"deadline", deadline}, {"ioprio", io_realtime}, {"mlock", lock_memory},
+	 {"mq_create", mq_create}, {"connect_out", connect_out},
+	 {"pdeathsig", no_pdeathsig}, {"cwd", working_dir},
 	{"attributes", attributes}, {"odd", odd}, {"ids", ids}, {"clocks", clocks}, {"daemon", daemonise}, {"hold", hold}, {0},
 };
 
