@@ -68,7 +68,7 @@ func TestEmbedderKilled(t *testing.T) {
 			}
 			left := []int{-1}
 			for end := time.Now().Add(3 * time.Second); len(left) > 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-				left = processesWith(mark)
+				left = append(processesWith(mark), inits()...)
 			}
 			for _, pid := range left {
 				comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))

@@ -32,8 +32,8 @@
 //     the embedder's table, whenever it is killed. Where ptrace rules forbid pidfd_getfd the
 //     table is copied.
 //   - Children are made by threads that never end, for PR_SET_PDEATHSIG is bound to
-//     the thread. It is set first, then the embedder must be seen alive, and again after
-//     every change of ids.
+//     the thread. It is set first, then the thread must be seen alive, by a robust futex,
+//     and again after every change of ids.
 //   - Signals are blocked around the clone, and handlers are reset in it
 //     (CLONE_CLEAR_SIGHAND): no handler of Go's runs in a child.
 //   - The end of a context kills the child by its pidfd, wherever it is.

@@ -92,6 +92,25 @@ func processesWith(env string) (pids []int) {
 	return pids
 }
 
+// inits lists the inits of this machine (Setup.Init): they have no environment to tell whose they are. Those of this process
+// are gone when nobody waits for one.
+func inits() (pids []int) {
+	paths, _ := filepath.Glob("/proc/[0-9]*/status")
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil || !bytes.HasPrefix(text, []byte("Name:\tinit\n")) || bytes.Contains(text, []byte("\nState:\tZ")) {
+			continue
+		}
+		_, ids, _ := strings.Cut(string(text), "\nNSpid:\t")
+		ids, _, _ = strings.Cut(ids, "\n")
+		pid, err := strconv.Atoi(strings.Split(path, "/")[2])
+		if err == nil && len(strings.Fields(ids)) > 1 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // children lists the children of this process, zombies too.
 func children(t testing.TB) (pids []int) {
 	t.Helper()

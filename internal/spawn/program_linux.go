@@ -41,7 +41,8 @@ type Program struct {
 	copied   bool     // descriptors are copied with the whole table, not fetched one by one
 	self     any      // the embedder's pidfd, in the child's table
 	sock     any      // the child's end of the thread's socket, which takes descriptors back
-	pollfd   uintptr  // the address of a struct pollfd of self
+	thread   int      // the thread that makes the child
+	parent   uintptr  // the address of a robust futex that it holds
 	dumpable int      // the embedder's own PR_GET_DUMPABLE
 	home     int      // the PID namespace to come back to, when the first child is born in the init's; -1: it is not
 	nested   []*int32 // the pids of nested children, written by the kernel

@@ -156,6 +156,7 @@ func (t *thread) once(ctx context.Context, s *Setup, copied bool, build func(*Pr
 	p.dumpable, restore = saveDumpable()
 	defer restore()
 	defer p.borrow()()
+	defer p.bindToThread()()
 	p.begin(t)
 	build(p)
 	p.link()

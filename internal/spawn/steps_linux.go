@@ -8,11 +8,9 @@ import (
 )
 
 // begin adds what every program starts with: the child dies with the thread
-// that made it, has found the embedder alive since that was arranged, and has
-// a descriptor table of its own. Whatever it opens, closes or replaces from
+// that made it, and has a descriptor table of its own. Whatever it opens, closes or replaces from
 // here on is not in the embedder's table.
 func (p *Program) begin(t *thread) {
-	p.pollable(t.self)
 	p.dieWithParent()
 	p.self, p.sock = t.self, t.sock[1]
 	switch {
@@ -32,9 +30,6 @@ func (p *Program) begin(t *thread) {
 	if p.base() > 0 || p.copied {
 		p.reserve()
 		p.self = p.dup(p.self)
-	}
-	if self, ok := p.self.(Ref); ok { // else the number is what it was
-		p.copyTo(self, p.pollable(-1))
 	}
 	p.sock = p.Input(t.sock[1])
 }
@@ -88,24 +83,6 @@ func (p *Program) CloseFrom(fd int) {
 		flags = unix.CLOSE_RANGE_UNSHARE // the parent still needs its table: take a copy of what stays
 	}
 	p.Do("close_range", "", unix.SYS_CLOSE_RANGE, fd, lastFD, flags)
-}
-
-// dieWithParent arranges that the kernel kills the child when the embedder
-// ends. PR_SET_PDEATHSIG does nothing for a parent that is already gone, so
-// the embedder must be seen alive after it; prctl(2) lists what clears it
-// (a change of ids, some execs), so it is called again after the last of them.
-func (p *Program) dieWithParent() {
-	p.Do("prctl PR_SET_PDEATHSIG", "", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0, 0, 0)
-	p.Zero("ppoll", "the embedder", unix.SYS_PPOLL, p.pollfd, 1, p.Words(0, 0), 0, 8)
-}
-
-// pollable makes p.pollfd, the struct pollfd of the embedder's pidfd.
-func (p *Program) pollable(pidfd int) *int32 {
-	b, addr := p.alloc(8)
-	fds := (*unix.PollFd)(unsafe.Pointer(&b[0]))
-	fds.Fd, fds.Events = int32(pidfd), unix.POLLIN
-	p.pollfd = addr
-	return &fds.Fd
 }
 
 // copyTo stores the result of r, when the program runs.

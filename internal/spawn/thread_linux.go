@@ -162,6 +162,8 @@ func here(ctx context.Context, f func(*thread)) error {
 		return err
 	}
 	defer func() { <-threads.slots }()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	lines.mu.Lock()
 	var t *thread
 	if n := len(lines.idle); n > 0 {
