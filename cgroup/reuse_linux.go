@@ -103,11 +103,14 @@ func (g *Group) reset() bool {
 	return true
 }
 
-// successor takes over g's directories and descriptors; nil: another call uses them. Tree.mu is held against an Update
+// successor takes over g's directories and descriptors; nil: another call uses them, or the tree is closed. Tree.mu is held against an Update
 // of a group above, which writes to those below it.
 func (g *Group) successor() *Group {
 	g.tree.mu.Lock()
 	defer g.tree.mu.Unlock()
+	if g.tree.closed {
+		return nil
+	}
 	g.meters.mu.Lock()
 	defer g.meters.mu.Unlock()
 	c := g.bequeath()

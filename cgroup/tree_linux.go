@@ -75,7 +75,7 @@ func (t *Tree) Close(ctx context.Context) error {
 	t.root.dropFiles()
 	err := t.bg.wait(ctx)
 	if err == nil {
-		err = end(ctx, t.root.places())
+		err = end(ctx, t.places())
 	}
 	if err != nil {
 		return err
@@ -106,6 +106,14 @@ func (t *Tree) Flush(ctx context.Context) error {
 		t.dropHierarchies()
 	}
 	return nil
+}
+
+// places are all directories that the tree has. None is on its way from one group to another (Group.successor) under
+// Tree.mu, and none sets out in a closed tree.
+func (t *Tree) places() []place {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.root.places()
 }
 
 func (t *Tree) dropHierarchies() {
