@@ -102,7 +102,7 @@ func (b *box) record() error {
 		r.Upper = filepath.Join(dir, b.store.state.Owner()+"-"+b.name)
 	}
 	if b.store.tree() != nil {
-		r.Cgroup = b.store.state.Owner()
+		r.Cgroup, r.Parent = b.store.state.Owner(), b.store.options.cgroupParent
 	}
 	entry, err := b.store.state.Create(r)
 	if errors.Is(err, store.ErrDead) {

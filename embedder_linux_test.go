@@ -16,7 +16,7 @@ import (
 const roleEnv, dirEnv, argEnv = "SANDBOX_TEST_ROLE", "SANDBOX_TEST_DIR", "SANDBOX_TEST_ARG"
 
 var roles = map[string]func() int{
-	"odd": role(playOdd), "not dumpable": role(playNotDumpable), "hold": role(playHold), "churn": role(playChurn),
+	"odd": role(playOdd), "not dumpable": role(playNotDumpable), "hold": role(playHold), "parent": role(playParent), "churn": role(playChurn),
 	"container": role(playContainer), "contained": role(playContained), "namespaces off": role(playNamespacesOff),
 }
 

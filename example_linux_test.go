@@ -84,3 +84,18 @@ func ExampleSecurity() {
 	// CapEff:	0000000000000000
 	// Seccomp:	2
 }
+
+// What this machine can do, before anything is promised to users.
+func ExampleCheck() {
+	r := sandbox.Check(context.Background())
+	if err := r.Err(); err != nil {
+		log.Fatal(err) // no sandbox at all: says why, and what to do
+	}
+	for _, f := range r.Features {
+		if f.Err != nil {
+			log.Print(f.Name, ": ", f.Err)
+		}
+	}
+	fmt.Println(r.Applied.Root)
+	// Output: host userland
+}

@@ -37,5 +37,5 @@ func (s *Store) releaseGroups(ctx context.Context) error {
 }
 
 func (s *Store) openTree() (*cgroup.Tree, error) {
-	return cgroup.Open(cgroup.Options{Name: s.state.Owner(), Controllers: cgroup.Accounting})
+	return cgroup.Open(cgroup.Options{Parent: s.options.cgroupParent, Name: s.state.Owner(), Controllers: cgroup.Accounting})
 }

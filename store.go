@@ -20,11 +20,12 @@ import (
 // which are on tmpfs. Any number of programs may use one at the same time. All
 // methods may be called concurrently.
 type Store struct {
-	state  *store.Store
-	images *image.Store
-	users  *userPool
-	base   hostBase
-	init   initFile
+	options storeOptions
+	state   *store.Store
+	images  *image.Store
+	users   *userPool
+	base    hostBase
+	init    initFile
 
 	groupsMu   sync.Mutex
 	groups     *cgroup.Tree // nil where this user can have none
@@ -32,24 +33,42 @@ type Store struct {
 	groupUsers int          // sandboxes that live
 }
 
+// A StoreOption says how a program uses a store.
+type StoreOption func(*storeOptions)
+
+type storeOptions struct{ cgroupParent string }
+
+// CgroupParent has the cgroups of this program's sandboxes made in a directory of the caller's choice, as docker run
+// --cgroup-parent does: a path relative to the root of each hierarchy as it is mounted here, for example
+// "machine.slice/tenants", made where it is not there and removed when it is empty; it may have limits of its own. The
+// default is that root itself and, for an ordinary user on v2, what is delegated to him. Open refuses a path that is
+// absolute or leads elsewhere with fs.ErrInvalid.
+func CgroupParent(path string) StoreOption {
+	return func(o *storeOptions) { o.cgroupParent = path }
+}
+
 // Open opens the store in a directory, which is made if it is not there; ""
 // is the default store, /var/lib/sandbox for root, $XDG_DATA_HOME/sandbox or
 // ~/.local/share/sandbox for a user. It cleans up after programs that died
 // with sandboxes in it (see Recover).
-func Open(dir string) (*Store, error) {
-	s, err := open(dir)
+func Open(dir string, options ...StoreOption) (*Store, error) {
+	var o storeOptions
+	for _, set := range options {
+		set(&o)
+	}
+	s, err := open(dir, o)
 	if err != nil {
 		return nil, &Error{Op: "open store", Path: dir, Err: err}
 	}
 	return s, nil
 }
 
-func open(dir string) (*Store, error) {
+func open(dir string, o storeOptions) (*Store, error) {
 	state, err := store.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{state: state, users: newUserPool()}
+	s := &Store{options: o, state: state, users: newUserPool()}
 	if s.images, err = image.Open(state.Dir()); err == nil {
 		s.groups, s.noTree = s.openTree()
 		if errors.Is(s.noTree, errors.ErrUnsupported) || errors.Is(s.noTree, fs.ErrPermission) {
@@ -160,7 +179,7 @@ func (s *Store) sweep(ctx context.Context) error {
 func recoverRecord(ctx context.Context, r store.Record) error {
 	var errs []error
 	if r.Cgroup != "" {
-		errs = append(errs, cgroup.Recover(ctx, "", r.Cgroup))
+		errs = append(errs, cgroup.Recover(ctx, r.Parent, r.Cgroup))
 	}
 	if r.Upper != "" {
 		errs = append(errs, removeUpper(ctx, r.Upper))

@@ -248,5 +248,5 @@ func denied(h *hierarchy, err error) error {
 		what = "v2 directory"
 	}
 	return &UnsupportedError{What: what, Err: err,
-		Remedy: "run as root, or have a cgroup delegated (systemd: Delegate=yes; else chown a directory) and name it as Parent; in a container mount cgroups writable"}
+		Remedy: "run as root, or have a cgroup delegated (systemd: Delegate=yes; else chown a directory) and name it as the parent; in a container mount cgroups writable"}
 }

@@ -5,6 +5,11 @@
 //
 //	go run ./examples/quickstart
 //
+// With -check it tells what this machine can do for sandboxes, and what to do about
+// what it can't:
+//
+//	go run ./examples/quickstart -check
+//
 // Else it runs the command in an image, or in the host's userland, and exits as
 // the command does:
 //
@@ -27,9 +32,12 @@ func main() {
 	// Ctrl-C ends the command and takes the sandbox down; a second one ends this program at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	opts, cmd := flags()
+	opts, cmd, check := flags()
 	action := run
-	if opts.Image == "" && len(cmd.Args) == 0 {
+	switch {
+	case check:
+		action = checkMachine
+	case opts.Image == "" && len(cmd.Args) == 0:
 		action = look
 	}
 	code, err := action(ctx, opts, cmd)
@@ -41,8 +49,9 @@ func main() {
 }
 
 // flags says what the command line asks for.
-func flags() (opts sandbox.Options, cmd *sandbox.Cmd) {
+func flags() (opts sandbox.Options, cmd *sandbox.Cmd, check bool) {
 	cmd = &sandbox.Cmd{}
+	flag.BoolVar(&check, "check", false, "tell what this machine can do for sandboxes")
 	flag.StringVar(&opts.Image, "image", "", "`reference` of the image to run the command in")
 	flag.Func("memory", "`size` of its memory, as 512k, 64MiB or 1GiB", func(s string) (err error) {
 		cmd.Limits.Memory, err = parseSize(s)
@@ -53,7 +62,14 @@ func flags() (opts sandbox.Options, cmd *sandbox.Cmd) {
 	flag.DurationVar(&cmd.Limits.Wall, "wall", 0, "`time` after which it is killed, as 2s")
 	flag.Parse()
 	cmd.Args = flag.Args()
-	return opts, cmd
+	return opts, cmd, check
+}
+
+// checkMachine prints what sandbox.Check finds.
+func checkMachine(ctx context.Context, _ sandbox.Options, _ *sandbox.Cmd) (code int, err error) {
+	r := sandbox.Check(ctx)
+	fmt.Print(r)
+	return 0, r.Err()
 }
 
 // exitError is the exit code when the command did not run, as docker run has it.

@@ -212,3 +212,11 @@ func TestParseSize(t *testing.T) {
 		require.Error(t, err, text)
 	}
 }
+
+func TestCheck(t *testing.T) {
+	both(t, func(t *testing.T, exe string) {
+		stdout, stderr, code := outcome(t, quickstart(t, exe, "-check"))
+		require.Zero(t, code, stderr)
+		require.True(t, strings.HasPrefix(stdout, "yes  Options\n"), stdout)
+	})
+}

@@ -27,6 +27,7 @@ type Record struct {
 	Labels  map[string]string `json:"labels,omitempty"` // the user's
 	Block   uint32            `json:"block,omitempty"`  // first id of its block; 0: it has none
 	Cgroup  string            `json:"cgroup,omitempty"` // its cgroup, to be removed; empty: none
+	Parent  string            `json:"parent,omitempty"` // the cgroup that this one is in; empty: the default
 	Upper   string            `json:"upper,omitempty"`  // directory to be removed with all in it; empty: none
 }
 
@@ -63,7 +64,7 @@ func (r *Record) check() error {
 			return fmt.Errorf("label %q=%q: %w: not UTF-8", k, v, fs.ErrInvalid)
 		}
 	}
-	for _, p := range []string{r.Cgroup, r.Upper} {
+	for _, p := range []string{r.Cgroup, r.Parent, r.Upper} {
 		if !utf8.ValidString(p) {
 			return fmt.Errorf("path %q: %w: not UTF-8", p, fs.ErrInvalid)
 		}
