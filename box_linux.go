@@ -162,8 +162,8 @@ func (b *box) build(ctx context.Context) error {
 	}
 	spec := world.Spec{
 		Namespaces: b.user.ns, Map: b.user.ids, Hostname: hostname,
-		ReadOnly: b.opts.ReadOnly,
-		Hosts:    hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
+		ReadOnly: b.opts.ReadOnly, Devices: b.opts.Security.Devices, HidePID: b.opts.Security.HidePID,
+		Hosts: hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
 	}
 	root, done, err := b.root(ctx, &spec)
 	if err != nil {
@@ -171,7 +171,7 @@ func (b *box) build(ctx context.Context) error {
 	}
 	defer done()
 	spec.Root = root
-	if _, host := root.(world.HostRoot); host && b.opts.Network.Mode != netns.Host {
+	if _, host := root.(world.HostRoot); host && b.opts.Network.Mode != netns.Host && spec.Devices == nil {
 		// (The kernel mounts no /sys without a network namespace.)
 		if spec.Base, err = b.store.base.get(ctx); err != nil {
 			return err

@@ -41,7 +41,7 @@ func (b *box) config() image.Config {
 // applied says what holds the command.
 func (p *process) applied() *Applied {
 	a := p.box.held
-	a.Namespaces, a.Capabilities = slices.Clone(a.Namespaces), slices.Clone(a.Capabilities)
+	a.Namespaces, a.Capabilities, a.Devices = slices.Clone(a.Namespaces), slices.Clone(a.Capabilities), slices.Clone(a.Devices)
 	a.Init = p.cmd.Init
 	if p.leaf != nil {
 		a.Cgroup = string(p.box.store.tree().Mode()) + " " + p.leaf.Controllers().String()
@@ -57,6 +57,8 @@ func (b *box) applied() Applied {
 		Root:         "host userland",
 		Capabilities: b.caps.Names(),
 		Landlock:     world.Landlock(),
+		Devices:      b.opts.Security.Devices,
+		HidePID:      b.opts.Security.HidePID,
 		NoNewPrivs:   true,
 	}
 	if b.filter != nil {

@@ -75,6 +75,7 @@ func (o Options) clone() Options {
 	o.Labels = maps.Clone(o.Labels)
 	o.Env = slices.Clone(o.Env)
 	o.Limits.IO = slices.Clone(o.Limits.IO)
+	o.Security.Devices = slices.Clone(o.Security.Devices)
 	if o.Clock != nil {
 		c := *o.Clock
 		o.Clock = &c

@@ -173,6 +173,10 @@ type Applied struct {
 	// Seccomp is the profile of the system call filter and the hash of its program,
 	// as "default sha256:…"; empty: there is none.
 	Seccomp string
+	// Devices are those of Security.Devices.
+	Devices []string
+	// HidePID: other users' processes are not in /proc.
+	HidePID bool
 	// NoNewPrivs: set-user-ID programs and file capabilities have no effect.
 	NoNewPrivs bool
 }

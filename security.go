@@ -27,6 +27,15 @@ type Security struct {
 	//
 	// Each opens code of the kernel's to a hostile command that else is closed: above all CAP_NET_ADMIN and CAP_NET_RAW.
 	Capabilities string
+	// Devices are character devices of the host's that the sandbox has besides null, zero, full, random, urandom and
+	// tty: paths below /dev, as "/dev/fuse", "/dev/kvm" or "/dev/net/tun". Root's embedding program makes files of its own
+	// for them, which every user of the sandbox may read and write; an ordinary user's gives the host's, with the rights
+	// that he has. Each is as much of the kernel, and maybe of the machine's memory, as its driver makes of it.
+	Devices []string
+	// HidePID hides the processes of other users in /proc, from root of the sandbox as well unless it has CAP_SYS_PTRACE
+	// (proc(5), hidepid=invisible): for commands that run programs of several users. Those of other commands of the
+	// sandbox are never there.
+	HidePID bool
 	// Require is asked before each command with what is about to be applied to it; an error of its own is that of the
 	// start, which then makes nothing. For guards that a kernel may lack or a user may not have:
 	//

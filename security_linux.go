@@ -73,6 +73,8 @@ func (s Security) profile(caps []string) (*seccomp.Profile, error) {
 	return seccomp.Load([]byte(s.Seccomp), caps)
 }
 
+func checkDevice(path string) error { return world.CheckDevice(path) }
+
 // checkCapabilities and checkSeccomp are what is wrong with s.
 func (s Security) checkCapabilities() error {
 	_, err := s.capabilities()

@@ -79,6 +79,11 @@ func (o *Options) validateWith(l Limits) error {
 }
 
 func (s Security) validate(f *faults) {
+	for _, d := range s.Devices {
+		if err := checkDevice(d); err != nil {
+			f.add("Security.Devices", d, err.Error())
+		}
+	}
 	if err := s.checkCapabilities(); err != nil {
 		f.add("Security.Capabilities", s.Capabilities, err.Error())
 	}

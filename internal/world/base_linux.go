@@ -20,7 +20,7 @@ func NewBase(ctx context.Context) (*Base, error) {
 	if !privileged() {
 		return nil, nil
 	}
-	dev, err := newDev(0)
+	dev, err := newDev(0, nil)
 	if err != nil {
 		return nil, err
 	}

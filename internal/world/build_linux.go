@@ -23,6 +23,10 @@ type Spec struct {
 	Resolv     []byte // the content of /etc/resolv.conf
 	Root       Root
 	ReadOnly   bool
+	// Devices are paths below /dev of the host's devices that are there as well.
+	Devices []string
+	// HidePID hides other users' processes in /proc (proc(5), hidepid=invisible).
+	HidePID bool
 	// Base is what a HostRoot can begin with; nil: it is made of nothing.
 	Base *Base
 }
@@ -78,7 +82,7 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 	}
 	var dev *os.File
 	if s.Base == nil {
-		if dev, err = newDev(s.Map.UIDs[0].Outside); err != nil {
+		if dev, err = newDev(s.Map.UIDs[0].Outside, s.Devices); err != nil {
 			return nil, err
 		}
 		defer closeFiles([]*os.File{dev})
@@ -178,7 +182,7 @@ func (s *Spec) tree(m *mounter, inputs []spawn.Ref, dev spawn.Ref) {
 	// and the old one, with everything below it, is let go (pivot_root(2)).
 	p.Do("move_mount", "/", unix.SYS_MOVE_MOUNT, m.root, "", at, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
 	s.Root.fill(m, inputs)
-	device(m, dev)
+	device(m, dev, s.Devices)
 	m.mkdir("/proc", 0o555)
 	m.attach(proc, "/proc")
 	s.sysfs(m)

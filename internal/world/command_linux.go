@@ -177,7 +177,7 @@ func (w *World) enter(p *spawn.Program, group *os.File, mnt int) {
 		// there that a command could have put there: /proc and /dev are mounts, which
 		// nobody can rename or remove where they are mounted.
 		ns.enter(p, fileMnt)
-		ownProc(p)
+		w.spec.ownProc(p)
 	}
 	for i := range ns { // as enterAll
 		if i != fileMnt || !p.Born() {
@@ -190,7 +190,7 @@ func (w *World) enter(p *spawn.Program, group *os.File, mnt int) {
 	}
 	p.SetIDs(w.spec.rootIDs())
 	if !p.Born() {
-		ownProc(p)
+		w.spec.ownProc(p)
 	}
 }
 

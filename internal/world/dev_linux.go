@@ -1,9 +1,14 @@
 package world
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
+	"path"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -28,12 +33,77 @@ const maskDir = "/dev/.empty"
 // ttyGroup is the group that owns terminals in the file systems of the LSB.
 const ttyGroup = 5
 
+// CheckDevice says what is wrong with a path of Spec.Devices.
+func CheckDevice(name string) error {
+	rel, ok := strings.CutPrefix(name, "/dev/")
+	first, _, _ := strings.Cut(rel, "/")
+	_, file := deviceFiles[first]
+	_, link := deviceLinks[first]
+	switch {
+	case !ok || path.Clean(name) != name || strings.ContainsRune(name, 0):
+		return errors.New("not the clean path of a device below /dev")
+	case file || link || slices.Contains(deviceDirs, first):
+		return errors.New("the sandbox has its own")
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return errors.Unwrap(err)
+	}
+	if info.Mode()&fs.ModeCharDevice == 0 {
+		return errors.New("not a character device")
+	}
+	return nil
+}
+
+// mayOpen says whether an ordinary user can give devices to a sandbox: as the files that they are.
+func mayOpen(devices []string) error {
+	for _, name := range devices {
+		if err := unix.Access(name, unix.R_OK|unix.W_OK); err != nil {
+			return &Unsupported{What: "device " + name, Why: err, Remedy: "run as root, or get the right to read and write it"}
+		}
+	}
+	return nil
+}
+
+// deviceParents are the directories of those that are not in /dev itself, outer ones first.
+func deviceParents(devices []string) (dirs []string) {
+	for _, name := range devices {
+		for i, c := range name {
+			if c == '/' && i > len("/dev") && !slices.Contains(dirs, name[:i]) {
+				dirs = append(dirs, name[:i])
+			}
+		}
+	}
+	return dirs
+}
+
+// devices are the files of a World's /dev, with their numbers.
+func devices(more []string) (map[string][2]uint32, error) {
+	all := maps.Clone(deviceFiles)
+	for _, name := range more {
+		var st unix.Stat_t
+		if err := unix.Stat(name, &st); err != nil {
+			return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+		}
+		all[strings.TrimPrefix(name, "/dev/")] = [2]uint32{unix.Major(st.Rdev), unix.Minor(st.Rdev)}
+	}
+	return all, nil
+}
+
 // newDev makes a /dev with nodes of its own, nil where the embedder may not: one
 // mount for each command to copy in place of one for each node. owner is root of
 // the sandbox.
-func newDev(owner int) (_ *os.File, err error) {
+func newDev(owner int, more []string) (_ *os.File, err error) {
 	if !privileged() || !hasCap(unix.CAP_MKNOD) {
-		return nil, nil
+		return nil, mayOpen(more)
+	}
+	files, err := devices(more)
+	if err != nil {
+		return nil, err
+	}
+	dirs := slices.Clone(deviceDirs)
+	for _, dir := range deviceParents(more) {
+		dirs = append(dirs, strings.TrimPrefix(dir, "/dev/"))
 	}
 	f, err := newTmpfs("mode", "0755", "size", "64k")
 	if err != nil {
@@ -53,19 +123,19 @@ func newDev(owner int) (_ *os.File, err error) {
 		}
 		return unix.Fchownat(fd, name, owner, owner, unix.AT_SYMLINK_NOFOLLOW)
 	}
-	for name, n := range deviceFiles {
-		if err := unix.Mknodat(fd, name, unix.S_IFCHR|0o666, int(unix.Mkdev(n[0], n[1]))); err != nil {
-			return nil, fmt.Errorf("mknod /dev/%s: %w", name, err)
-		}
-		if err := own(name, 0o666); err != nil {
-			return nil, fmt.Errorf("chown /dev/%s: %w", name, err)
-		}
-	}
-	for _, name := range deviceDirs {
+	for _, name := range dirs {
 		if err := unix.Mkdirat(fd, name, 0o755); err != nil {
 			return nil, fmt.Errorf("mkdir /dev/%s: %w", name, err)
 		}
 		if err := own(name, 0o755); err != nil {
+			return nil, fmt.Errorf("chown /dev/%s: %w", name, err)
+		}
+	}
+	for name, n := range files {
+		if err := unix.Mknodat(fd, name, unix.S_IFCHR|0o666, int(unix.Mkdev(n[0], n[1]))); err != nil {
+			return nil, fmt.Errorf("mknod /dev/%s: %w", name, err)
+		}
+		if err := own(name, 0o666); err != nil {
 			return nil, fmt.Errorf("chown /dev/%s: %w", name, err)
 		}
 	}
@@ -103,20 +173,26 @@ func newTmpfs(options ...string) (*os.File, error) {
 }
 
 // device mounts the minimal /dev: dev, or where there is none, as for a user,
-// who may make no nodes, one of links to the host's.
-func device(m *mounter, dev spawn.Ref) {
+// who may make no nodes, one of links to the host's and to those of more.
+func device(m *mounter, dev spawn.Ref, more []string) {
 	m.mkdir("/dev", 0o755)
 	if dev == spawn.NoRef {
-		bindDevices(m)
+		bindDevices(m, more)
 	} else {
 		m.attach(dev, "/dev")
 	}
 }
 
-func bindDevices(m *mounter) {
+func bindDevices(m *mounter, more []string) {
 	m.attach(m.fs("tmpfs", noSuid|noExec, "mode", "0755", "size", "64k"), "/dev")
-	for name := range maps.Keys(deviceFiles) {
-		d := "/dev/" + name
+	for _, dir := range deviceParents(more) {
+		m.mkdir(dir, 0o755)
+	}
+	all := slices.Clone(more)
+	for name := range deviceFiles {
+		all = append(all, "/dev/"+name)
+	}
+	for _, d := range all {
 		m.file(d, nil, 0o666)
 		m.attach(m.Do("open_tree", d, unix.SYS_OPEN_TREE, at, d, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), d)
 	}

@@ -39,8 +39,12 @@ var hostProc = sync.OnceValue(func() (m procMasks) {
 // ownProc mounts the /proc of the command's own PID namespace over the World's,
 // and the masks over it. (One mount(2) costs half of what fsopen, fsmount and
 // move_mount do.)
-func ownProc(m *spawn.Program) {
-	m.Do("mount", "/proc", unix.SYS_MOUNT, "proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+func (s *Spec) ownProc(m *spawn.Program) {
+	options := ""
+	if s.HidePID {
+		options = "hidepid=2" // invisible; the word is Linux 5.8's
+	}
+	m.Do("mount", "/proc", unix.SYS_MOUNT, "proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
 	masks := hostProc()
 	for _, f := range masks.files {
 		m.Do("mount mask", f, unix.SYS_MOUNT, "/dev/null", f, 0, unix.MS_BIND, 0)
