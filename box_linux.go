@@ -162,7 +162,7 @@ func (b *box) build(ctx context.Context) error {
 	}
 	spec := world.Spec{
 		Namespaces: b.user.ns, Map: b.user.ids, Hostname: hostname,
-		ReadOnly: b.opts.ReadOnly, Devices: b.opts.Security.Devices, HidePID: b.opts.Security.HidePID,
+		ReadOnly: b.opts.ReadOnly, Devices: b.opts.Security.Devices, HidePID: b.opts.Security.HidePID, Nesting: b.opts.Security.Nesting,
 		Hosts: hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
 	}
 	root, done, err := b.root(ctx, &spec)

@@ -56,10 +56,13 @@ func (b *box) applied() Applied {
 		Namespaces:   []string{"user", "mnt", "pid", "uts", "ipc", "cgroup"},
 		Root:         "host userland",
 		Capabilities: b.caps.Names(),
-		Landlock:     world.Landlock(),
 		Devices:      b.opts.Security.Devices,
+		Nesting:      b.opts.Security.Nesting,
 		HidePID:      b.opts.Security.HidePID,
 		NoNewPrivs:   true,
+	}
+	if !a.Nesting {
+		a.Landlock = world.Landlock()
 	}
 	if b.filter != nil {
 		a.Seccomp = b.filter.String()

@@ -175,6 +175,8 @@ type Applied struct {
 	Seccomp string
 	// Devices are those of Security.Devices.
 	Devices []string
+	// Nesting: sandboxes can be made inside.
+	Nesting bool
 	// HidePID: other users' processes are not in /proc.
 	HidePID bool
 	// NoNewPrivs: set-user-ID programs and file capabilities have no effect.

@@ -32,6 +32,13 @@ type Security struct {
 	// for them, which every user of the sandbox may read and write; an ordinary user's gives the host's, with the rights
 	// that he has. Each is as much of the kernel, and maybe of the machine's memory, as its driver makes of it.
 	Devices []string
+	// Nesting allows sandboxes inside the sandbox, as a CI job makes them: by a program that uses this package, which is
+	// there as in an ordinary user's sandbox with a single id, by bubblewrap or unshare(1). It costs what SECURITY.md
+	// says: a command may make user namespaces, in which it has all capabilities over its own mounts and networks, and so
+	// reaches much more of the kernel; no Landlock holds it; and /proc is without masks. Set-user-ID programs like
+	// newuidmap have no effect inside. The default of Capabilities then has CAP_SETFCAP besides, without which root can't
+	// map himself (a list has to name it). It can't be had with "strict".
+	Nesting bool
 	// HidePID hides the processes of other users in /proc, from root of the sandbox as well unless it has CAP_SYS_PTRACE
 	// (proc(5), hidepid=invisible): for commands that run programs of several users. Those of other commands of the
 	// sandbox are never there.

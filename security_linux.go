@@ -16,6 +16,7 @@ var filters struct {
 // A filterKey has the capabilities that rules of Docker's profile depend on.
 type filterKey struct {
 	profile string
+	nesting bool
 	caps    world.CapSet
 }
 
@@ -33,20 +34,27 @@ func (s Security) resolve() (world.CapSet, *seccomp.Filter, error) {
 }
 
 func (s Security) capabilities() (world.CapSet, error) {
-	return world.ParseCapabilities(s.Capabilities)
+	caps, err := world.ParseCapabilities(s.Capabilities)
+	if s.Nesting && s.Capabilities == "" {
+		caps |= world.NestingCapability
+	}
+	return caps, err
 }
 
 func (s Security) filter(caps world.CapSet) (*seccomp.Filter, error) {
 	if s.Seccomp == "off" {
 		return nil, nil
 	}
-	key := filterKey{s.Seccomp, caps}
+	key := filterKey{s.Seccomp, s.Nesting, caps}
 	filters.Lock()
 	defer filters.Unlock()
 	if f := filters.made[key]; f != nil {
 		return f, nil
 	}
 	p, err := s.profile(caps.Names())
+	if err == nil && s.Nesting && (s.Seccomp == "" || s.Seccomp == "docker") {
+		err = p.Nest()
+	}
 	if err != nil {
 		return nil, err
 	}

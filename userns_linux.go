@@ -109,8 +109,8 @@ func (p *userPool) refill(s *Store, o *Options) {
 	}()
 }
 
-// newUserNS makes namespaces: as root over a block of ids of their own, as a user
-// over the subordinate ids that he has, else over his own id alone, which is
+// newUserNS makes namespaces: as root over a block of ids of their own, as a user, and as root of a
+// user namespace that has no such ids, over the subordinate ids that he has, else over his own id alone, which is
 // then that of Options.User.
 func newUserNS(ctx context.Context, s *Store, o *Options) (_ *userNS, err error) {
 	u := &userNS{}
@@ -120,7 +120,7 @@ func newUserNS(ctx context.Context, s *Store, o *Options) (_ *userNS, err error)
 		}
 	}()
 	switch {
-	case os.Geteuid() == 0:
+	case os.Geteuid() == 0 && store.HaveBlocks():
 		if u.block, err = s.state.Block(ctx); err != nil {
 			return nil, err
 		}
@@ -226,7 +226,7 @@ func mayPass(f *os.File) bool {
 		return false
 	case !info.Mode().IsRegular():
 		return true
-	case os.Geteuid() != 0:
+	case os.Geteuid() != 0 || !store.HaveBlocks():
 		return false
 	}
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)

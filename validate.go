@@ -79,6 +79,7 @@ func (o *Options) validateWith(l Limits) error {
 }
 
 func (s Security) validate(f *faults) {
+	f.check(s.Nesting && s.Seccomp == "strict", "Security.Nesting", nil, `can't be had with Seccomp "strict"`)
 	for _, d := range s.Devices {
 		if err := checkDevice(d); err != nil {
 			f.add("Security.Devices", d, err.Error())

@@ -77,6 +77,17 @@ func Strict(caps []string) (*Profile, error) {
 	return p, p.sort()
 }
 
+// Nest allows what makes a sandbox within the sandbox: namespaces and mounts, and the
+// names of hosts.
+func (p *Profile) Nest() error {
+	for _, name := range []string{"clone", "clone3", "unshare", "setns", "mount", "umount2", "pivot_root", "chroot",
+		"open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "sethostname", "setdomainname"} {
+		p.set(name, rule{action: allow})
+	}
+	p.Name += ", nesting"
+	return p.sort()
+}
+
 func (p *Profile) set(name string, rules ...rule) {
 	if !known(name) {
 		panic("BUG(sandbox): no system call " + name)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 	"sync"
 )
 
@@ -25,6 +27,26 @@ type Block struct {
 
 // Base returns the block's first id.
 func (b *Block) Base() uint32 { return b.base }
+
+// HaveBlocks says whether all ids of blocks are mapped in this program's user namespace (user_namespaces(7)).
+var HaveBlocks = sync.OnceValue(func() bool {
+	return mapsBlocks("/proc/self/uid_map") && mapsBlocks("/proc/self/gid_map")
+})
+
+// mapsBlocks says so of a map: lines of the first id inside, the first outside, and how many.
+func mapsBlocks(path string) bool {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true // a kernel without user namespaces
+	}
+	for line := range strings.Lines(string(b)) {
+		var inside, outside, count uint64
+		if n, _ := fmt.Sscan(line, &inside, &outside, &count); n == 3 && inside <= FirstID && inside+count > LastID {
+			return true
+		}
+	}
+	return false
+}
 
 // Release lets the handle give the block to its next sandbox. It is for when no process and no file with those ids is
 // left. Releasing twice does nothing.

@@ -25,6 +25,8 @@ type Spec struct {
 	ReadOnly   bool
 	// Devices are paths below /dev of the host's devices that are there as well.
 	Devices []string
+	// Nesting leaves commands what makes a sandbox within the World.
+	Nesting bool
 	// HidePID hides other users' processes in /proc (proc(5), hidepid=invisible).
 	HidePID bool
 	// Base is what a HostRoot can begin with; nil: it is made of nothing.
@@ -149,9 +151,11 @@ func (s *Spec) namespaces(p *spawn.Program, user, net spawn.Ref) {
 	p.SetIDs(s.rootIDs())
 	p.Do("unshare", "namespaces", unix.SYS_UNSHARE, unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC)
 	p.Do("sethostname", s.Hostname, unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
-	// A user namespace of its own would give a command all capabilities again,
-	// over kernel code that need not be reachable (user_namespaces(7)).
-	atMost(p, "max_user_namespaces", "0")
+	if !s.Nesting {
+		// A user namespace of its own would give a command all capabilities again,
+		// over kernel code that need not be reachable (user_namespaces(7)).
+		atMost(p, "max_user_namespaces", "0")
+	}
 	if !privileged() {
 		atMost(p, "max_inotify_instances", "64") // they are its user's, who has 128 in all
 	}

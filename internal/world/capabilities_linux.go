@@ -21,6 +21,10 @@ type CapSet uint64
 const DefaultCapabilities CapSet = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID |
 	1<<unix.CAP_KILL | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_CHROOT
 
+// NestingCapability is what root of the World needs to map itself into a user namespace within (Linux 5.12,
+// user_namespaces(7)).
+const NestingCapability CapSet = 1 << unix.CAP_SETFCAP
+
 // ParseCapabilities reads names with commas between them. "" is the default, "none" none.
 func ParseCapabilities(text string) (set CapSet, err error) {
 	switch text {

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -71,10 +72,10 @@ func NewNamespaces(ctx context.Context, m IDMap, network bool) (*Namespaces, err
 	var build func(*spawn.Program)
 	end := func(p *spawn.Program) { sendNamespaces(p, network) }
 	switch {
-	case os.Geteuid() == 0 && hasCap(unix.CAP_SETUID):
-		build = func(p *spawn.Program) { mapFromOutside(p, m); end(p) }
 	case m.single():
 		build = func(p *spawn.Program) { mapFromInside(p, m); end(p) }
+	case os.Geteuid() == 0 && hasCap(unix.CAP_SETUID):
+		build = func(p *spawn.Program) { mapFromOutside(p, m); end(p) }
 	}
 	var fds []int
 	var err error
@@ -171,6 +172,10 @@ func userNSError(err error) error {
 		if strings.TrimSpace(string(b)) == s.off {
 			return &Unsupported{What: "user namespaces for this user", Why: err, Remedy: s.remedy}
 		}
+	}
+	var step *spawn.Error
+	if errors.As(err, &step) && step.Path == "/proc/self/uid_map" && os.Geteuid() == 0 && !hasCap(unix.CAP_SETFCAP) {
+		return &Unsupported{What: "user namespaces for this root", Why: err, Remedy: "the capability CAP_SETFCAP: as another user, or docker run --cap-add SETFCAP"}
 	}
 	return outerError("user namespaces", err)
 }
