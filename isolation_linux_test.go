@@ -142,6 +142,7 @@ var (
 		{"/proc/keys", "mask", "", ""},
 		{"/proc/latency_stats", "mask", "", ""},
 		{"/proc/sched_debug", "mask", "", ""},
+		{"/proc/pressure", "mask", "", ""},
 		{"/proc/scsi", "mask", "", ""},
 		{"/proc/sys", "proc", "/sys", "ro,nosuid,nodev,noexec"},
 		{"/proc/timer_list", "mask", "", ""},
@@ -258,6 +259,34 @@ func TestDevices(t *testing.T) {
 		require.Equal(t, "ok", inside(t, sb, "open_r", "/dev/ptmx"))
 		require.Equal(t, "shm", shell(t, sb, "echo shm >/dev/shm/a; cat /dev/shm/a"))
 		require.Equal(t, "EROFS", inside(t, sb, "create", "/dev/new"))
+	})
+}
+
+// What a command over the host's userland may change at all, by its rights and the mounts: found from inside.
+var writable = []string{
+	"/dev/full", "/dev/mqueue", "/dev/null", "/dev/pts", "/dev/pts/ptmx", "/dev/random", "/dev/shm", "/dev/tty", "/dev/urandom", "/dev/zero",
+	"/home", "/home/root", "/run", "/tmp",
+}
+
+// Files of /proc that are not of one process, and that commands may read: of some other kernel's there may be fewer.
+var readableProc = strings.Fields(`bootconfig buddyinfo cgroups cmdline config.gz consoles cpuinfo crypto devices diskstats dma dynamic_debug
+	execdomains fb filesystems iomem ioports kallsyms key-users kpagecgroup kpagecount kpageflags loadavg locks mdstat meminfo misc modules mtrr
+	partitions softirqs stat swaps sysrq-trigger uptime version version_signature vmstat zoneinfo interrupts keys timer_list sched_debug`)
+
+func TestInventory(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		sb := box(t, sandbox.Options{})
+		for _, withInit := range []bool{false, true} {
+			cmd := sandbox.Command("sh", "-c", `find / -regex '/proc/[0-9].*' -prune -o ! -type l -writable -print 2>/dev/null; true`)
+			cmd.Init = withInit
+			found := slices.DeleteFunc(strings.Fields(output(t, sb, cmd)), func(name string) bool {
+				return slices.ContainsFunc(procMounts, func(m mount) bool { return m.target == name && m.fstype == "mask" }) // /dev/null, there
+			})
+			require.Equal(t, writable, slices.Sorted(slices.Values(found)))
+		}
+		for _, name := range strings.Fields(shell(t, sb, "find /proc -maxdepth 1 -type f -readable -size 0 -printf '%f '")) {
+			require.Contains(t, readableProc, name)
+		}
 	})
 }
 

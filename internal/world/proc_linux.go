@@ -11,10 +11,11 @@ import (
 
 // What of /proc is hidden and what is read-only, from the OCI runtimes' lists.
 // The files belong to root of the host, whom the user namespace does not map:
-// nobody inside can write one, or read one that others may not. So only what
+// nobody inside can write one, or read one that others may not. (But those of
+// pressure, on which everybody may set triggers: psi.rst.) So only what
 // others may read must be hidden, and only /proc/sys, part of which belongs to
 // the sandbox's own namespaces, made read-only.
-var maskedProc = []string{"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"}
+var maskedProc = []string{"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "pressure", "sched_debug", "scsi", "timer_list", "timer_stats"}
 
 const lockedProc = "/proc/sys"
 
