@@ -29,11 +29,15 @@ type box struct {
 	user   *userNS
 	caps   world.CapSet
 	filter *seccomp.Filter // nil: none
-	group  *cgroup.Group   // bounds all commands together; nil: nothing does
-	world  *world.World
-	net    *netns.Namespace
-	upper  string // the directory to be removed, "" for none
-	held   Applied
+	notify struct {        // of Security.Notify
+		filter *seccomp.Filter // nil: none
+		names  map[int32]string
+	}
+	group *cgroup.Group // bounds all commands together; nil: nothing does
+	world *world.World
+	net   *netns.Namespace
+	upper string // the directory to be removed, "" for none
+	held  Applied
 
 	groupsMu sync.Mutex
 	groups   bool // the store's cgroups are in use by this box
@@ -56,6 +60,11 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 	}()
 	if b.caps, b.filter, err = o.Security.resolve(); err != nil {
 		return nil, err
+	}
+	if n := o.Security.Notify; n != nil {
+		if b.notify.filter, b.notify.names, err = seccomp.Notify(n.Calls); err != nil {
+			return nil, err
+		}
 	}
 	if b.store, err = o.store(); err != nil {
 		return nil, err

@@ -42,6 +42,7 @@ func (b *box) config() image.Config {
 func (p *process) applied() *Applied {
 	a := p.box.held
 	a.Namespaces, a.Capabilities, a.Devices = slices.Clone(a.Namespaces), slices.Clone(a.Capabilities), slices.Clone(a.Devices)
+	a.Notify = slices.Clone(a.Notify)
 	a.Init = p.cmd.Init
 	if p.leaf != nil {
 		a.Cgroup = string(p.box.store.tree().Mode()) + " " + p.leaf.Controllers().String()
@@ -60,6 +61,9 @@ func (b *box) applied() Applied {
 		Nesting:      b.opts.Security.Nesting,
 		HidePID:      b.opts.Security.HidePID,
 		NoNewPrivs:   true,
+	}
+	if n := b.opts.Security.Notify; n != nil {
+		a.Notify = n.Calls
 	}
 	if !a.Nesting {
 		a.Landlock = world.Landlock()

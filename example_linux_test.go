@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/seed-5a9fb6e0/sandbox"
@@ -98,4 +99,29 @@ func ExampleCheck() {
 	}
 	fmt.Println(r.Applied.Root)
 	// Output: host userland
+}
+
+// A program may open one file of the embedder's, and only by this name.
+func ExampleNotify() {
+	handle := func(_ context.Context, c *sandbox.Syscall) sandbox.Answer {
+		name, err := c.ReadString(c.Args[1], 4096)
+		if err != nil || name != "/input" {
+			return sandbox.Answer{Continue: true} // as if there was no Notify
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			return sandbox.Answer{Errno: syscall.EIO}
+		}
+		fmt.Fprintln(w, "for you")
+		w.Close()
+		return sandbox.Answer{File: r}
+	}
+	sb := sandbox.New(sandbox.Options{Store: exampleStore(),
+		Security: sandbox.Security{Notify: &sandbox.Notify{Calls: []string{"openat"}, Handle: handle}}})
+	defer sb.Close()
+	out, err := sb.Output(context.Background(), sandbox.Command("cat", "/input"))
+	fmt.Printf("%s%v\n", out, err)
+	// Output:
+	// for you
+	// <nil>
 }

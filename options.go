@@ -76,6 +76,9 @@ func (o Options) clone() Options {
 	o.Env = slices.Clone(o.Env)
 	o.Limits.IO = slices.Clone(o.Limits.IO)
 	o.Security.Devices = slices.Clone(o.Security.Devices)
+	if n := o.Security.Notify; n != nil {
+		o.Security.Notify = &Notify{slices.Clone(n.Calls), n.Handle}
+	}
 	if o.Clock != nil {
 		c := *o.Clock
 		o.Clock = &c

@@ -173,6 +173,8 @@ type Applied struct {
 	// Seccomp is the profile of the system call filter and the hash of its program,
 	// as "default sha256:…"; empty: there is none.
 	Seccomp string
+	// Notify are the system calls that are left to Security.Notify.
+	Notify []string
 	// Devices are those of Security.Devices.
 	Devices []string
 	// Nesting: sandboxes can be made inside.

@@ -31,6 +31,7 @@ type process struct {
 	entry  *cgroup.Join  // how the child enters it
 	before cgroup.Events // of the sandbox's own cgroup, when the command started
 	child  *world.Process
+	calls  *listener // of Security.Notify; nil: none
 	pid    int
 	here   bool // it was started by the goroutine that waits for it, on its thread
 	began  time.Time
@@ -144,7 +145,7 @@ func (p *process) leave() {
 
 // launch prepares everything that the command needs and executes it.
 func (p *process) launch(ctx context.Context) (err error) {
-	w := world.Command{Capabilities: p.box.caps, Filter: p.box.filter}
+	w := world.Command{Capabilities: p.box.caps, Filter: p.box.filter, Notify: p.box.notify.filter}
 	if w.Rlimits, err = world.Rlimits(rlimits(p.limits)); err != nil {
 		return err
 	}
@@ -182,6 +183,9 @@ func (p *process) launch(ctx context.Context) (err error) {
 	}
 	p.stdio.started(p.flooded)
 	p.runs(child)
+	if child != nil && w.Notify != nil {
+		p.calls = p.box.opts.Security.Notify.listen(child.Sent[0], p.box.notify.names)
+	}
 	return nil
 }
 
@@ -389,6 +393,9 @@ func (p *process) supervise() {
 	state, err := p.wait()
 	wall := time.Since(p.began)
 	guard.stop()
+	if p.calls != nil {
+		p.calls.close()
+	}
 	p.kills.Lock()
 	p.kills.ended = true
 	reason, cause := p.kills.reason, p.kills.cause

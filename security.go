@@ -11,7 +11,7 @@ type Security struct {
 	//	          socketcall(2), with which they reach all kinds of sockets
 	//	"off"     all
 	//	"{…}"     one's own: the "seccomp" object of the OCI runtime spec as JSON (config-linux.md), or a file of
-	//	          Docker's form. Without a listener: SCMP_ACT_NOTIFY is an error.
+	//	          Docker's form. SCMP_ACT_NOTIFY is an error: Notify says what it would need.
 	//
 	// A call that is refused fails with EPERM, one that this version does not know and clone3 with ENOSYS, as on a
 	// kernel without it; a call of another architecture (int 0x80, x32) ends the process with SIGSYS. A filter needs
@@ -43,6 +43,8 @@ type Security struct {
 	// (proc(5), hidepid=invisible): for commands that run programs of several users. Those of other commands of the
 	// sandbox are never there.
 	HidePID bool
+	// Notify leaves some system calls to a function of the embedding program; nil: none.
+	Notify *Notify
 	// Require is asked before each command with what is about to be applied to it; an error of its own is that of the
 	// start, which then makes nothing. For guards that a kernel may lack or a user may not have:
 	//

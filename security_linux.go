@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/seed-5a9fb6e0/sandbox/internal/seccomp"
@@ -17,6 +18,7 @@ var filters struct {
 type filterKey struct {
 	profile string
 	nesting bool
+	notify  string
 	caps    world.CapSet
 }
 
@@ -45,7 +47,7 @@ func (s Security) filter(caps world.CapSet) (*seccomp.Filter, error) {
 	if s.Seccomp == "off" {
 		return nil, nil
 	}
-	key := filterKey{s.Seccomp, s.Nesting, caps}
+	key := filterKey{s.Seccomp, s.Nesting, s.notified(), caps}
 	filters.Lock()
 	defer filters.Unlock()
 	if f := filters.made[key]; f != nil {
@@ -54,6 +56,9 @@ func (s Security) filter(caps world.CapSet) (*seccomp.Filter, error) {
 	p, err := s.profile(caps.Names())
 	if err == nil && s.Nesting && (s.Seccomp == "" || s.Seccomp == "docker") {
 		err = p.Nest()
+	}
+	if err == nil && s.Notify != nil {
+		err = p.Allow(s.Notify.Calls...)
 	}
 	if err != nil {
 		return nil, err
@@ -67,6 +72,14 @@ func (s Security) filter(caps world.CapSet) (*seccomp.Filter, error) {
 	}
 	filters.made[key] = f
 	return f, nil
+}
+
+// notified are the calls of Notify, in one string.
+func (s Security) notified() string {
+	if s.Notify == nil {
+		return ""
+	}
+	return strings.Join(s.Notify.Calls, ",")
 }
 
 func (s Security) profile(caps []string) (*seccomp.Profile, error) {

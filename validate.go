@@ -88,6 +88,12 @@ func (s Security) validate(f *faults) {
 	if err := s.checkCapabilities(); err != nil {
 		f.add("Security.Capabilities", s.Capabilities, err.Error())
 	}
+	if s.Notify != nil {
+		if err := checkNotify(s.Notify); err != nil {
+			f.add("Security.Notify", nil, err.Error())
+			return
+		}
+	}
 	switch err := s.checkSeccomp(); {
 	case err == nil:
 	case strings.HasPrefix(strings.TrimSpace(s.Seccomp), "{"):

@@ -80,12 +80,9 @@ func Strict(caps []string) (*Profile, error) {
 // Nest allows what makes a sandbox within the sandbox: namespaces and mounts, and the
 // names of hosts.
 func (p *Profile) Nest() error {
-	for _, name := range []string{"clone", "clone3", "unshare", "setns", "mount", "umount2", "pivot_root", "chroot",
-		"open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "sethostname", "setdomainname"} {
-		p.set(name, rule{action: allow})
-	}
 	p.Name += ", nesting"
-	return p.sort()
+	return p.Allow("clone", "clone3", "unshare", "setns", "mount", "umount2", "pivot_root", "chroot",
+		"open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "sethostname", "setdomainname")
 }
 
 func (p *Profile) set(name string, rules ...rule) {

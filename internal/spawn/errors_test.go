@@ -205,7 +205,6 @@ func TestMisuse(t *testing.T) {
 		{"two ForkCommands", true, func(p *Program) { p.ForkCommand(0, NoRef); p.ForkCommand(0, NoRef); void(p) }, "second ForkCommand"},
 		{"ExecInit in Run", false, func(p *Program) { p.ExecInit(p.Input(0), p.OwnNamespaces()) }, "ExecInit without Setup.Files"},
 		{"no Init", true, func(p *Program) { p.InitNamespace(); void(p) }, "InitNamespace without an Init"},
-		{"Send in Start", true, func(p *Program) { p.Send(p.Do("x", "", 0)); void(p) }, "no descriptors"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var err error

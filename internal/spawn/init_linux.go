@@ -30,7 +30,9 @@ func StartInit(ctx context.Context, s Setup, build func(*Program)) (*Init, error
 		r.discard()
 		return nil, &Error{Op: "child", Errno: unix.EINTR, Killed: true}
 	}
-	return &Init{r.process(), r.fds[0]}, nil
+	ns := r.fds[0]
+	r.fds = nil
+	return &Init{r.process(), ns}, nil
 }
 
 // Ended says whether it is gone, or about to: it ends when all in its PID namespace have been waited for
@@ -156,7 +158,7 @@ func (p *Program) ExecInit(file, namespaces Ref) {
 }
 
 func (p *Program) sendNamespace(dir Ref, name string) {
-	p.send(p.Do("open", "/proc/self/ns/"+name, unix.SYS_OPENAT, dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0))
+	p.Send(p.Do("open", "/proc/self/ns/"+name, unix.SYS_OPENAT, dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0))
 }
 
 const sigIgn = 1 // SIG_IGN

@@ -17,6 +17,9 @@ import (
 type Process struct {
 	PID int
 
+	// Sent are the descriptors that its program sent: the caller's.
+	Sent []int
+
 	// Alone, if it is set before Wait, is asked when the command has ended whether nobody
 	// else can be in its PID namespace. Its init then lives on, for TakeInit.
 	Alone func() bool

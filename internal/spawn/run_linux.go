@@ -72,13 +72,14 @@ func Start(ctx context.Context, s Setup, build func(*Program)) (*Process, error)
 		return nil, err
 	}
 	p.takeOver(s.Init)
+	p.Sent = r.fds
 	return p, nil
 }
 
 // process is the command, to be waited for by a thread.
 func (r *run) process() *Process {
 	known.add(r.pid)
-	return &Process{PID: r.pid, pidfd: r.pidfd}
+	return &Process{PID: r.pid, pidfd: r.pidfd, Sent: r.fds}
 }
 
 // run is one execution of a program.

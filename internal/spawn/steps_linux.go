@@ -76,6 +76,16 @@ func (p *Program) Input(fd int) Ref {
 	return p.Do(fetchOp, "", unix.SYS_PIDFD_GETFD, p.self, fd, 0)
 }
 
+// CloseFromButSend is CloseFrom for a child that has to Send something yet: the descriptor
+// for that becomes the lowest, and is closed with the exec.
+func (p *Program) CloseFromButSend(fd int) {
+	// It could be that number already, which dup3 would not take.
+	above := p.Do("fcntl", "", unix.SYS_FCNTL, p.sock, unix.F_DUPFD_CLOEXEC, fd+1)
+	p.Do("dup3", "", unix.SYS_DUP3, above, fd, unix.O_CLOEXEC)
+	p.sock = fd
+	p.CloseFrom(fd + 1)
+}
+
 // CloseFrom closes all descriptors of this number and above.
 func (p *Program) CloseFrom(fd int) {
 	flags := 0
@@ -97,15 +107,8 @@ func (p *Program) copyTo(r Ref, at *int32) {
 }
 
 // Send hands descriptors of the child to the embedder: Run returns them in the
-// order of the calls.
+// order of the calls, of Start they are in Process.Sent.
 func (p *Program) Send(fds ...Ref) {
-	if p.setup != nil {
-		p.misuse("Start returns no descriptors")
-	}
-	p.send(fds...)
-}
-
-func (p *Program) send(fds ...Ref) {
 	control, slots := p.rights(len(fds))
 	for i, fd := range fds {
 		p.copyTo(fd, &slots[i])

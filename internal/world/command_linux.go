@@ -31,6 +31,8 @@ type Command struct {
 	Rlimits []Rlimit
 	// Capabilities are those that root may have in the World's user namespace.
 	Capabilities CapSet
+	// Notify leaves some system calls to a listener, which the Process has in Sent; nil: none.
+	Notify *seccomp.Filter
 	// Filter says which system calls it may make; nil: all.
 	Filter *seccomp.Filter
 	// Init is the program that is PID 1 in place of the command, which then is PID 2
@@ -151,13 +153,17 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	w.confine(p, c.Files, stdio)
 	// What is left of the embedder's descriptors, and of ours, is not for the
 	// command, nor to be found by a Dir like /proc/self/fd/7 (CVE-2024-21626).
-	p.CloseFrom(len(c.Files))
+	if c.Notify == nil {
+		p.CloseFrom(len(c.Files))
+	} else {
+		p.CloseFromButSend(len(c.Files))
+	}
 	c.rlimits(p)
 	c.chdir(p)
 	p.Do("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
 	var last func()
-	if c.Filter != nil {
-		last = func() { c.filter(p) }
+	if c.Filter != nil || c.Notify != nil {
+		last = func() { c.filters(p) }
 	}
 	p.Exec(c.Paths, c.Args, c.Env, last)
 }
@@ -261,12 +267,21 @@ func (c *Command) descriptors(p *spawn.Program, files []spawn.Ref) {
 	}
 }
 
-// filter installs the filter: last, as it is not for our own calls.
-func (c *Command) filter(p *spawn.Program) {
-	code := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(c.Filter.Code))), len(c.Filter.Code)*unix.SizeofSockFilter)
+// filters installs the filters: last, as they are not for our own calls.
+func (c *Command) filters(p *spawn.Program) {
+	if c.Notify != nil {
+		p.Send(install(p, c.Notify))
+	}
+	if c.Filter != nil {
+		install(p, c.Filter)
+	}
+}
+
+func install(p *spawn.Program, f *seccomp.Filter) spawn.Ref {
+	code := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f.Code))), len(f.Code)*unix.SizeofSockFilter)
 	// struct sock_fprog is a 16-bit length and, aligned, an address.
-	fprog := p.Words(uintptr(len(c.Filter.Code)), p.Bytes(code))
-	p.Do("seccomp", c.Filter.Profile, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(c.Filter.Flags), fprog)
+	fprog := p.Words(uintptr(len(f.Code)), p.Bytes(code))
+	return p.Do("seccomp", f.Profile, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(f.Flags), fprog)
 }
 
 func (c *Command) chdir(p *spawn.Program) {
