@@ -9,7 +9,8 @@ import (
 // A Notify leaves the decision on some system calls to the embedding program (seccomp_unotify(2), Linux 5.9).
 type Notify struct {
 	// Calls are the system calls by name, 1 to 64; each is left to Handle whatever Security.Seccomp says of it. Not among
-	// them are those that a start needs: execve, exit_group, seccomp and sendmsg.
+	// them are those that a start needs: execve, exit_group, seccomp and sendmsg. A call of another architecture than the
+	// machine's own (int 0x80, x32) ends the process with SIGSYS.
 	Calls []string
 	// Handle decides on one call. The thread that made it waits meanwhile, but for signals (which from Linux 5.19 on only
 	// kill it). Handle is called by several goroutines at a time, at most 64 for each command; Wait and Run return when they

@@ -18,7 +18,8 @@ var starts = []string{"execve", "exit_group", "seccomp", "sendmsg"}
 const maxNotify = 64
 
 // Notify makes a filter that leaves the named calls of this machine's own architecture to a listener (seccomp_unotify(2)),
-// and says by which numbers they come. It lets all others pass.
+// and says by which numbers they come. It lets all others of that architecture pass. One of another, by which the same
+// could be done behind the listener's back, ends the process.
 func Notify(calls []string) (*Filter, map[int32]string, error) {
 	numbers := map[int32]string{}
 	own := machines()[Machine][0]
@@ -37,9 +38,13 @@ func Notify(calls []string) (*Filter, map[int32]string, error) {
 	if len(numbers) == 0 || len(numbers) > maxNotify {
 		return nil, nil, fmt.Errorf("%d system calls: it must be 1 to %d", len(numbers), maxNotify)
 	}
-	const load, equal, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
-	pass := unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW}
-	code := []unix.SockFilter{{Code: load, K: offArch}, {Code: equal, K: own.audit, Jt: 1}, pass, {Code: load, K: offNumber}}
+	const load, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_RET | unix.BPF_K
+	const equal, atLeast = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
+	pass, kill := unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS}
+	code := []unix.SockFilter{
+		{Code: load, K: offArch}, {Code: equal, K: own.audit, Jt: 1}, kill,
+		{Code: load, K: offNumber}, {Code: atLeast, K: x32Bit, Jf: 1}, kill,
+	}
 	for nr := range numbers {
 		code = append(code, unix.SockFilter{Code: equal, K: uint32(nr), Jf: 1}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF})
 	}
