@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ type box struct {
 	name   string
 	store  *Store
 	image  *image.Image // nil without one
+	unhold func()       // gives the image's layers back; nil: none are held
 	entry  *store.Entry
 	user   *userNS
 	caps   world.CapSet
@@ -70,7 +72,7 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 		return nil, err
 	}
 	if o.Image != "" {
-		if b.image, err = b.store.images.Pull(ctx, o.Image, o.Pull); err != nil {
+		if err := b.pull(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -94,6 +96,19 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 	b.held = b.applied()
 	b.store.users.refill(b.store, o)
 	return b, err
+}
+
+// pull gets the image, and keeps its layers for as long as they are mounted.
+func (b *box) pull(ctx context.Context) (err error) {
+	for {
+		if b.image, err = b.store.images.Pull(ctx, b.opts.Image, b.opts.Pull); err != nil {
+			return err
+		}
+		// Between the two its reference may have been removed, and then its layers.
+		if b.unhold, err = b.store.images.Hold(ctx, b.image); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 }
 
 // record notes the sandbox in the store, before the kernel has anything of it.
@@ -312,6 +327,9 @@ func (b *box) close() error {
 	}
 	if b.upper != "" {
 		errs = append(errs, removeUpper(ctx, b.upper))
+	}
+	if b.unhold != nil {
+		b.unhold()
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // the record stays: Recover goes on with it

@@ -34,7 +34,7 @@
 //
 // # What is not
 //
-// Layers that no reference uses any more are not removed yet. Signatures are not looked at. A layer in the store is
+// Signatures are not looked at. A layer in the store is
 // trusted: it is not verified again when it is used. Of the rule that whiteouts come first, one corner is not kept: an
 // entry that goes through a symbolic link of a layer below, before a whiteout of that link in the same layer, follows it.
 // In an overlay without userxattr, an opaque directory shows the attribute user.overlay.opaque.

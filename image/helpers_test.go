@@ -115,6 +115,12 @@ func TestMain(m *testing.M) {
 func runHelper(name string, args []string) int {
 	var err error
 	switch name {
+	case "hold":
+		err = helperHold(args)
+	case "use":
+		err = helperUse(args)
+	case "prune":
+		err = helperPrune(args)
 	case "pull":
 		err = helperPull(args)
 	case "unpack":

@@ -91,25 +91,39 @@ func (l stored) synced() (bool, error) {
 	return err == nil, err
 }
 
-// publish moves a tree that stands in the workspace into the store. The caller holds the key's lock.
-func (s *Store) publish(w *workspace, tree string, key v1.Hash, meta layerMeta) (stored, error) {
-	l := stored{meta: meta, dir: s.layerPath(key)}
-	data, err := json.MarshalIndent(meta, "", "\t")
+// publish moves a tree that stands in the workspace into the store, with a lease, so that no Prune comes before the
+// caller. That holds the key's lock.
+func (s *Store) publish(w *workspace, tree string, key v1.Hash, meta layerMeta) (l stored, release func(), err error) {
+	l = stored{meta: meta, dir: s.layerPath(key)}
+	f, err := lockDir(tree, unix.LOCK_SH)
 	if err != nil {
-		return l, err
+		return l, nil, err
+	}
+	if err := s.place(w, tree, l); err != nil {
+		f.Close()
+		return l, nil, err
+	}
+	return l, s.adopt(l.dir, f), nil
+}
+
+// place writes what is known of a layer and moves its tree to where it belongs.
+func (s *Store) place(w *workspace, tree string, l stored) error {
+	data, err := json.MarshalIndent(l.meta, "", "\t")
+	if err != nil {
+		return err
 	}
 	if err := os.WriteFile(filepath.Join(tree, "layer.json"), append(data, '\n'), 0o600); err != nil {
-		return l, err
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(l.dir), 0o700); err != nil {
-		return l, err
+		return err
 	}
 	// What stands there already was found wanting by readLayer.
-	trash := filepath.Join(w.path, "old-"+key.Hex)
+	trash := filepath.Join(w.path, "old-"+filepath.Base(l.dir))
 	if err := os.Rename(l.dir, trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return l, err
+		return err
 	}
-	return l, os.Rename(tree, l.dir)
+	return os.Rename(tree, l.dir)
 }
 
 // settle brings layers to the disk before a reference to them is: one syncfs(2) for all that an operation unpacked, as

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // Pull makes an image available: it resolves ref (see ParseReference) as o.Policy says, fetches what the store lacks, and
@@ -80,7 +82,9 @@ func (s *Store) fetch(ctx context.Context, src source, j job) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := s.fetchInto(ctx, &puller{store: s, src: src, w: w, job: j, r: r})
+	p := &puller{store: s, src: src, w: w, job: j, r: r}
+	img, err := s.fetchInto(ctx, p)
+	p.release()
 	return img, errors.Join(err, w.close())
 }
 
@@ -89,6 +93,11 @@ func (s *Store) fetchInto(ctx context.Context, p *puller) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	unlock, err := s.lockBlobs(ctx, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	for _, d := range p.r.docs {
 		if err := p.w.writeFile(s.blobPath(d.digest), d.data); err != nil {
 			return nil, err
@@ -118,6 +127,23 @@ type puller struct {
 	progress progress
 	ready    []chan struct{} // closed when the layer is in found
 	found    []stored
+
+	mu     sync.Mutex
+	leases []func() // of found, until a reference leads there; guarded by mu
+}
+
+func (p *puller) hold(release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leases = append(p.leases, release)
+}
+
+func (p *puller) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.leases {
+		r()
+	}
 }
 
 // layers fetches and unpacks all layers, bottom first.
@@ -166,7 +192,7 @@ func (p *puller) layers(ctx context.Context) ([]stored, error) {
 // nothing above them, so that no two processes ever wait for each other.
 func (p *puller) layer(ctx context.Context, i int) (stored, error) {
 	s, diff, chain := p.store, p.r.config.RootFS.DiffIDs[i], p.r.chain[i]
-	if l, ok, err := p.have(i); ok || err != nil {
+	if l, ok, err := p.have(ctx, i); ok || err != nil {
 		return l, err
 	}
 	unlockChain, err := s.lock(ctx, "layer-"+chain.Hex)
@@ -181,7 +207,7 @@ func (p *puller) layer(ctx context.Context, i int) (stored, error) {
 		}
 		defer unlockDiff()
 	}
-	if l, ok, err := p.have(i); ok || err != nil {
+	if l, ok, err := p.have(ctx, i); ok || err != nil {
 		return l, err
 	}
 	below := func(ctx context.Context) ([]string, error) {
@@ -191,10 +217,15 @@ func (p *puller) layer(ctx context.Context, i int) (stored, error) {
 	return p.unpack(ctx, i, below)
 }
 
-// have looks for layer i in the store.
-func (p *puller) have(i int) (stored, bool, error) {
+// have looks for layer i in the store, and keeps it there.
+func (p *puller) have(ctx context.Context, i int) (stored, bool, error) {
 	l, ok, err := p.store.findLayer(i, p.r.config.RootFS.DiffIDs[i], p.r.chain[i])
+	if !ok || err != nil {
+		return l, ok, err
+	}
+	release, ok, err := p.store.lease(ctx, l.dir)
 	if ok && err == nil {
+		p.hold(release)
 		p.progress.cached(i)
 	}
 	return l, ok, err
@@ -242,5 +273,9 @@ func (p *puller) unpack(ctx context.Context, i int, below func(context.Context) 
 	if out.Dependent {
 		key = p.r.chain[i]
 	}
-	return p.store.publish(p.w, tree, key, newLayerMeta(diff, p.store.boot, out))
+	l, release, err := p.store.publish(p.w, tree, key, newLayerMeta(diff, p.store.boot, out))
+	if err == nil {
+		p.hold(release)
+	}
+	return l, err
 }

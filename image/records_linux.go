@@ -165,7 +165,7 @@ func (s *Store) Images(ctx context.Context) ([]*Image, error) {
 	return list, nil
 }
 
-// Remove forgets a reference, for all platforms. Layers stay: images that share them, and mounts, are not disturbed.
+// Remove forgets a reference, for all platforms. Its layers stay until a Prune that finds nobody who needs them.
 // A reference that the store lacks is fs.ErrNotExist.
 func (s *Store) Remove(ctx context.Context, ref string) error {
 	if err := s.remove(ctx, ref); err != nil {

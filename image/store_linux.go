@@ -23,12 +23,15 @@ import (
 // Whatever stands in the first three was renamed there when it was complete. All directories are 0700: a layer has
 // setuid programs, which nobody on the host shall be able to run; overlayfs looks at the mounter's rights only.
 //
+// A layer that is in use is locked as well, its directory itself (lease).
+//
 // All methods may be called concurrently, and any number of processes may use one directory. A Store holds no
-// descriptor between calls, so it needs no Close.
+// descriptor between calls but those of Hold, so it needs no Close.
 type Store struct {
-	dir   string
-	boot  string // boot id, "" if unknown
-	locks keyed
+	dir    string
+	boot   string // boot id, "" if unknown
+	locks  keyed
+	leases leases
 }
 
 var storeDirs = [...]string{"blobs", "layers", "images", "locks", "tmp"}

@@ -32,3 +32,18 @@ func (*Store) Images(context.Context) ([]*Image, error) { return nil, errors.Err
 func (*Store) Remove(_ context.Context, ref string) error {
 	return &Error{Op: "remove", Object: ref, Err: errors.ErrUnsupported}
 }
+
+// Hold needs Linux.
+func (*Store) Hold(_ context.Context, img *Image) (release func(), err error) {
+	return nil, &Error{Op: "hold", Object: img.Ref, Err: errors.ErrUnsupported}
+}
+
+// Pruned is what a Prune removed.
+type Pruned struct {
+	Layers int
+	Bytes  int64 // of the files of those layers
+	Blobs  int   // manifests, indexes and configurations
+}
+
+// Prune needs Linux.
+func (*Store) Prune(context.Context) (Pruned, error) { return Pruned{}, errors.ErrUnsupported }
