@@ -78,12 +78,13 @@ int main(int argc, char **argv) {
 		waitpid(target, 0, __WALL);
 		ptrace(PTRACE_DETACH, target, 0, 0);
 	}
+	int patience = argc > 1 ? 1 : 1000; // what has to come is waited for
 	kill(target, SIGSTOP);
-	usleep(2000);
+	for (int i = 0; i < patience && state(pid) != 'T'; i++) usleep(2000);
 	printf("stop: %s\n", state(pid) == 'T' ? "ok" : "no");
 	kill(target, SIGCONT);
 	for (int sig = 1; sig <= 64; sig++) kill(target, sig);
-	usleep(2000);
+	for (int i = 0; i < patience && !strchr("XZ", state(pid)); i++) usleep(2000);
 	printf("kill: %s\n", strchr("XZ", state(pid)) ? "ok" : "no");
 	fflush(stdout);
 	return 0;

@@ -271,7 +271,7 @@ var writable = []string{
 // Files of /proc that are not of one process, and that commands may read: of some other kernel's there may be fewer.
 var readableProc = strings.Fields(`bootconfig buddyinfo cgroups cmdline config.gz consoles cpuinfo crypto devices diskstats dma dynamic_debug
 	execdomains fb filesystems iomem ioports kallsyms key-users kpagecgroup kpagecount kpageflags loadavg locks mdstat meminfo misc modules mtrr
-	partitions softirqs stat swaps sysrq-trigger uptime version version_signature vmstat zoneinfo interrupts keys timer_list sched_debug`)
+	partitions schedstat softirqs stat swaps sysrq-trigger uptime version version_signature vmstat zoneinfo interrupts keys timer_list sched_debug`)
 
 func TestInventory(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
