@@ -189,13 +189,19 @@ func (b *box) build(ctx context.Context) error {
 		ReadOnly: b.opts.ReadOnly, Devices: b.opts.Security.Devices, HidePID: b.opts.Security.HidePID, Nesting: b.opts.Security.Nesting,
 		Hosts: hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
 	}
+	mounts, unmount, err := b.mounts(ctx)
+	if err != nil {
+		return err
+	}
+	defer unmount()
+	spec.Mounts = mounts
 	root, done, err := b.root(ctx, &spec)
 	if err != nil {
 		return err
 	}
 	defer done()
 	spec.Root = root
-	if _, host := root.(world.HostRoot); host && b.opts.Network.Mode != netns.Host && spec.Devices == nil {
+	if _, host := root.(world.HostRoot); host && b.opts.Network.Mode != netns.Host && spec.Devices == nil && mounts == nil {
 		// (The kernel mounts no /sys without a network namespace.)
 		if spec.Base, err = b.store.base.get(ctx); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // A command over the host's own userland: nothing to prepare, no privilege needed.
@@ -123,5 +124,34 @@ func ExampleNotify() {
 	fmt.Printf("%s%v\n", out, err)
 	// Output:
 	// for you
+	// <nil>
+}
+
+// A build: sources of the host's, read-only; a place for its results; a secret that is in no file of the host's.
+func ExampleOptions_mounts() {
+	src, err := os.MkdirTemp("", "src-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(src)
+	if err := os.WriteFile(src+"/greeting", []byte("hello"), 0o644); err != nil {
+		log.Fatal(err)
+	}
+	sb := sandbox.New(sandbox.Options{Store: exampleStore(), Mounts: []rootfs.Mount{
+		{Type: rootfs.Bind, Source: src, Target: "/src"},
+		{Type: rootfs.Tmpfs, Target: "/out", Writable: true},
+		{Type: rootfs.File, Target: "/run/secrets/name", Data: []byte("world"), Mode: 0o400},
+	}})
+	defer sb.Close()
+	ctx := context.Background()
+	const build = "echo $(cat /src/greeting), $(cat /run/secrets/name) >/out/result; touch /src/x 2>/dev/null || echo sources are safe"
+	out, err := sb.Output(ctx, sandbox.Command("sh", "-c", build))
+	fmt.Print(string(out), err, "\n")
+	out, err = sb.Output(ctx, sandbox.Command("cat", "/out/result"))
+	fmt.Print(string(out), err, "\n")
+	// Output:
+	// sources are safe
+	// <nil>
+	// hello, world
 	// <nil>
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/netns"
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // Options say what a Sandbox is. The zero value is the host's own userland,
@@ -36,6 +37,10 @@ type Options struct {
 	Rootfs string
 	// ReadOnly makes the root file system read-only. The host's userland always is.
 	ReadOnly bool
+
+	// Mounts are files and directories in the root besides: of the host's, in memory, or with given contents. Those below
+	// others are mounted on these, whatever the order.
+	Mounts []rootfs.Mount
 
 	// Env are "KEY=value" pairs over those of the image. Nothing comes from the
 	// embedding program.
@@ -74,6 +79,7 @@ type Clock struct {
 func (o Options) clone() Options {
 	o.Labels = maps.Clone(o.Labels)
 	o.Env = slices.Clone(o.Env)
+	o.Mounts = slices.Clone(o.Mounts)
 	o.Limits.IO = slices.Clone(o.Limits.IO)
 	o.Security.Devices = slices.Clone(o.Security.Devices)
 	if n := o.Security.Notify; n != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox/cgroup"
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/internal/store"
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // faults collects everything that is wrong with an Options or a Cmd.
@@ -60,6 +61,7 @@ func (o *Options) validateWith(l Limits) error {
 	}
 	o.validateRoot(f)
 	o.validateLabels(f)
+	o.validateMounts(f)
 	f.env(o.Env)
 	f.check(argSize(o.Env) > maxArgs, "Env", nil, "more than 6 MiB (execve(2))")
 	f.dir(o.Dir)
@@ -123,6 +125,33 @@ func (o *Options) validateRoot(f *faults) {
 		f.add("Rootfs", o.Rootfs, errors.Unwrap(err).Error())
 	case !info.IsDir():
 		f.add("Rootfs", o.Rootfs, "not a directory")
+	}
+}
+
+func (o *Options) validateMounts(f *faults) {
+	seen := map[string]bool{}
+	for i, m := range o.Mounts {
+		f.mount(fmt.Sprintf("Mounts[%d]", i), m.Validate())
+		f.check(seen[m.Target] && m.Target != "", fmt.Sprintf("Mounts[%d].Target", i), m.Target, "the target of another one")
+		seen[m.Target] = true
+	}
+}
+
+// mount adds the faults that package rootfs has found.
+func (f *faults) mount(name string, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			f.mount(name, e)
+		}
+		return
+	}
+	var e *rootfs.FieldError
+	switch {
+	case !errors.As(err, &e):
+	case errors.Is(e, errors.ErrUnsupported):
+		f.errs = append(f.errs, fmt.Errorf("%s%s.%w", f.prefix, name, e))
+	default:
+		f.add(name+"."+e.Field, e.Value, e.Err.Error())
 	}
 }
 

@@ -1,6 +1,9 @@
 package rootfs
 
-import "io/fs"
+import (
+	"fmt"
+	"io/fs"
+)
 
 // MountType says what a Mount puts at its Target.
 type MountType uint8
@@ -64,13 +67,14 @@ type Mount struct {
 	// volume's name; for Image the reference of the image. For other types it must be empty.
 	Source string
 
-	// Target is where it appears inside: an absolute, clean path. It is resolved inside the root by the kernel, so a
-	// symbolic link in an image leads nowhere else. "/", /dev itself and all of /proc and /sys are the sandbox's own and
+	// Target is where it appears inside: an absolute, clean path. It is resolved inside the root by the kernel, and no part
+	// of it may be a symbolic link there. "/", /dev itself and all of /proc and /sys are the sandbox's own and
 	// can't be targets.
 	Target string
 
 	// Writable lets the sandbox change it; read-only is the default. An Image can't be writable. A File changes in the
-	// sandbox only, never its Data. Written files of a Bind are the host's, with the owner that the sandbox's id map gives.
+	// sandbox only, never its Data. Written files of a Bind are the host's, with the owner of
+	// Source: keep others of the host out of it, for they can be set-user-ID programs of that owner's.
 	Writable bool
 
 	// Scope says whether a Tmpfs or File is shared by the commands of a sandbox (the default) or is each one's own.
@@ -88,10 +92,29 @@ type Mount struct {
 	// Tmpfs, as /tmp has it, 0444 for a File. For other types it must be 0.
 	Mode fs.FileMode
 
-	// UID and GID own a Tmpfs's directory or a File, as ids inside the sandbox. 0: root. For other types they must be 0.
+	// UID and GID own a Tmpfs's directory or a File, as ids inside the sandbox. 0: root. Of a Bind it is as whom the owner
+	// of Source, and his files below it, appear inside; those of others are nobody's (65534),
+	// and other users of the sandbox can make no files there (EOVERFLOW). For other types they must be 0.
 	UID, GID int
 
 	// Data is what a File contains, at most MaxFileData bytes; nil: an empty file. It is neither logged nor kept in
 	// records, errors, snapshots or images. For other types it must be nil.
 	Data []byte
+}
+
+// TmpfsOptions are the options of the file system that a Tmpfs is (tmpfs(5)): key, value, key, value, ….
+func (m Mount) TmpfsOptions() []string {
+	size, mode := m.Size, m.Mode
+	if size == 0 {
+		size = DefaultTmpfsSize
+	}
+	if mode == 0 {
+		mode = fs.ModeSticky | 0o777
+	}
+	bits := mode.Perm()
+	if mode&fs.ModeSticky != 0 {
+		bits |= 0o1000
+	}
+	return []string{"size", fmt.Sprint(size), "nr_inodes", fmt.Sprint(inodesFor(size, m.Inodes)), "mode", fmt.Sprintf("%#o", uint32(bits)),
+		"uid", fmt.Sprint(m.UID), "gid", fmt.Sprint(m.GID)}
 }

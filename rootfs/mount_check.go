@@ -170,8 +170,8 @@ func (f *faults) owner(m *Mount) {
 		switch {
 		case id.n < 0 || int64(id.n) >= math.MaxUint32:
 			f.add(id.field, id.n, invalidf("not an id"))
-		case id.n != 0 && m.Type != Tmpfs && m.Type != File:
-			f.add(id.field, id.n, invalidf("only for a Tmpfs or File"))
+		case id.n != 0 && m.Type != Tmpfs && m.Type != File && m.Type != Bind:
+			f.add(id.field, id.n, invalidf("only for a Bind, Tmpfs or File"))
 		}
 	}
 }

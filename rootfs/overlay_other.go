@@ -20,6 +20,11 @@ func (o Overlay) Open(context.Context) (*os.File, error) {
 // MakeUpper returns errors.ErrUnsupported: it needs Linux.
 func (o Overlay) MakeUpper(context.Context) error { return &Error{"make upper", o.Upper, errOther} }
 
+// OpenBind needs Linux.
+func (m Mount) OpenBind(context.Context, *os.File) (*os.File, error) {
+	return nil, &Error{"bind", m.Source, errOther}
+}
+
 // Attach returns errors.ErrUnsupported: it needs Linux.
 func Attach(_ *os.File, path string) error { return &Error{"attach", path, errOther} }
 

@@ -31,7 +31,7 @@ func NewBase(ctx context.Context) (*Base, error) {
 		self := selfHandle(p)
 		p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
 		mnt := ownNS(p, self, "mnt")
-		s.tree(&mounter{Program: p}, nil, dev)
+		s.tree(&mounter{Program: p}, nil, dev, nil)
 		p.Send(mnt)
 	})
 	if err != nil {

@@ -23,6 +23,8 @@ type Spec struct {
 	Resolv     []byte // the content of /etc/resolv.conf
 	Root       Root
 	ReadOnly   bool
+	// Mounts are what is there besides, those above before those below. There can be no Base then.
+	Mounts []Mount
 	// Devices are paths below /dev of the host's devices that are there as well.
 	Devices []string
 	// Nesting leaves commands what makes a sandbox within the World.
@@ -82,6 +84,9 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkExtra(); err != nil {
+		return nil, err
+	}
 	var dev *os.File
 	if s.Base == nil {
 		if dev, err = newDev(s.Map.UIDs[0].Outside, s.Devices); err != nil {
@@ -126,6 +131,10 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 	user, net := p.Input(int(s.Namespaces.User.Fd())), optional(p, s.Namespaces.Net)
 	inputs := inputs(p, files)
 	dev := optional(p, devFile)
+	var trees []spawn.Ref
+	for _, e := range s.Mounts {
+		trees = append(trees, optional(p, e.Tree))
+	}
 	self := selfHandle(p)
 	m := &mounter{Program: p}
 	if s.Base != nil {
@@ -134,9 +143,10 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 	s.namespaces(p, user, net)
 	held := []spawn.Ref{ownNS(p, self, "mnt"), ownNS(p, self, "uts"), ownNS(p, self, "ipc")}
 	if s.Base == nil {
-		s.tree(m, inputs, dev)
+		trees = s.tree(m, inputs, dev, trees)
 	}
 	s.private(m)
+	s.attachExtra(m, trees)
 	held = append(held, p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
 	p.Send(append(held, copyMountNS(p, self, 1)...)...)
 }
@@ -173,14 +183,15 @@ func atMost(p *spawn.Program, name, most string) {
 // (kernel.pty.max less kernel.pty.reserve, which is its own).
 const maxTerminals = 128
 
-// tree adds the calls that make the mounts which several Worlds could share.
-func (s *Spec) tree(m *mounter, inputs []spawn.Ref, dev spawn.Ref) {
+// tree adds the calls that make the mounts which several Worlds could share, and returns what the Mounts are made of.
+func (s *Spec) tree(m *mounter, inputs []spawn.Ref, dev spawn.Ref, trees []spawn.Ref) []spawn.Ref {
 	p := m.Program
 	p.Do("umask", "", unix.SYS_UMASK, 0)
 	// Nothing that is mounted outside later may appear inside, nor the other
 	// way round (mount_namespaces(7)).
 	p.Do("mount private", "/", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 	proc := deadProc(m)
+	trees = s.openExtra(m, trees)
 	m.root = s.Root.mount(m, inputs)
 	// The new root goes over the old one; pivot_root then turns them round
 	// and the old one, with everything below it, is let go (pivot_root(2)).
@@ -194,8 +205,10 @@ func (s *Spec) tree(m *mounter, inputs []spawn.Ref, dev spawn.Ref) {
 	p.Do("pivot_root", "/", unix.SYS_PIVOT_ROOT, ".", ".")
 	p.Do("umount", "the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	p.Do("chdir", "/", unix.SYS_CHDIR, "/")
+	s.places(m)
 	s.Root.finish(m, s)
 	m.protectOnly("/dev", readOnly|noSuid|noExec)
+	return trees
 }
 
 // private adds the calls that make the mounts which are one World's alone. Where

@@ -82,6 +82,16 @@ func (w *World) confine(p *spawn.Program, files []*os.File, refs []spawn.Ref) {
 	for _, place := range places {
 		allow(place, change)
 	}
+	for i := range w.spec.Mounts {
+		e := &w.spec.Mounts[i]
+		rights := change
+		if !e.Dir {
+			rights = file
+		}
+		if e.Writable && rights != 0 {
+			p.Do("landlock_add_rule", e.Target, unix.SYS_LANDLOCK_ADD_RULE, rules, unix.LANDLOCK_RULE_PATH_BENEATH, p.WordAndFD(rights, e.open(p)), 0)
+		}
+	}
 	for i, f := range files {
 		if f == nil {
 			continue

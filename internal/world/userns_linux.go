@@ -32,6 +32,16 @@ func Maps(ranges []Range, id int) bool {
 	return false
 }
 
+// InsideID is the id inside of one outside, -1 if it is not mapped.
+func InsideID(ranges []Range, outside int) int {
+	for _, r := range ranges {
+		if outside >= r.Outside && outside-r.Outside < r.Count {
+			return r.Inside + outside - r.Outside
+		}
+	}
+	return -1
+}
+
 // MapText writes ranges as uid_map has them.
 func MapText(ranges []Range) string {
 	var b strings.Builder

@@ -1,0 +1,127 @@
+package world
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
+)
+
+// A Mount is put into the root of a World, beside what every World has.
+type Mount struct {
+	Target string // an absolute, clean path
+	// Dir: a directory is mounted, else a file.
+	Dir      bool
+	Writable bool
+	// One of these says what.
+	Tree   *os.File // a mount made outside, with its attributes; the caller's
+	Source string   // what lies there as this program sees it, with all that is mounted below
+	Tmpfs  []string // options of a new tmpfs, as key, value
+	File   *File    // a file in memory
+}
+
+// A File is made for a Mount.
+type File struct {
+	Data     []byte
+	Mode     int
+	UID, GID int // inside
+}
+
+// attrs are those of the mount.
+func (e *Mount) attrs() int {
+	if e.Writable {
+		return noSuid | noDev
+	}
+	return noSuid | noDev | readOnly
+}
+
+// checkExtra says what of it this kernel can't do: of what is mounted below a Source mount(2) makes nothing read-only.
+func (s *Spec) checkExtra() error {
+	f := features.mountSetattr
+	for _, e := range s.Mounts {
+		if e.Source != "" && !e.Writable && !f.supported() {
+			return &Unsupported{What: "a read-only bind mount of " + e.Source, Remedy: "Linux " + f.version + " or newer"}
+		}
+	}
+	return nil
+}
+
+// openExtra takes what lies outside, while that can be seen.
+func (s *Spec) openExtra(m *mounter, trees []spawn.Ref) (refs []spawn.Ref) {
+	for i, e := range s.Mounts {
+		ref := trees[i]
+		if e.Source != "" {
+			ref = m.bind(e.Source)
+		}
+		refs = append(refs, ref)
+	}
+	return refs
+}
+
+// places makes the places of the mounts, where the root can still be written to.
+func (s *Spec) places(m *mounter) {
+	for i := range s.Mounts {
+		s.Mounts[i].place(m)
+	}
+}
+
+// place makes the target and what is above it, as far as they are not there. Whether they are shows when it is mounted.
+func (e *Mount) place(m *mounter) {
+	for i, c := range e.Target {
+		if c == '/' && i > 0 {
+			m.mkdir(e.Target[:i], 0o755)
+		}
+	}
+	if e.Dir {
+		m.mkdir(e.Target, 0o755)
+		return
+	}
+	fd := m.Try("create", e.Target, unix.SYS_OPENAT, m.root, rel(e.Target), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	m.Try("close", e.Target, unix.SYS_CLOSE, fd)
+}
+
+// attachExtra mounts all, those above before those below.
+func (s *Spec) attachExtra(m *mounter, refs []spawn.Ref) {
+	for i := range s.Mounts {
+		e := &s.Mounts[i]
+		e.place(m) // what was mounted meanwhile may cover what was made
+		switch {
+		case e.Tmpfs != nil:
+			m.attach(m.fs("tmpfs", e.attrs(), e.Tmpfs...), e.Target)
+		case e.File != nil:
+			e.attachFile(m)
+		default:
+			m.attach(refs[i], e.Target)
+		}
+		if e.Source != "" {
+			m.protect(e.Target, e.attrs())
+		}
+	}
+}
+
+// attachFile makes the file in a tmpfs of its own that is nowhere afterwards.
+func (e *Mount) attachFile(m *mounter) {
+	const name = maskDir + "/f"
+	f := e.File
+	m.attach(m.fs("tmpfs", noSuid|noDev, "mode", "0700"), maskDir)
+	fd := m.Do("create", e.Target, unix.SYS_OPENAT, at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, f.Mode)
+	if len(f.Data) > 0 {
+		m.Do("write", e.Target, unix.SYS_WRITE, fd, m.Bytes(f.Data), len(f.Data))
+	}
+	m.Do("chown", e.Target, unix.SYS_FCHOWN, fd, f.UID, f.GID)
+	m.Do("chmod", e.Target, unix.SYS_FCHMOD, fd, f.Mode)
+	m.Do("close", e.Target, unix.SYS_CLOSE, fd)
+	m.attach(m.Do("open_tree", e.Target, unix.SYS_OPEN_TREE, at, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), e.Target)
+	m.protectOnly(e.Target, e.attrs())
+	m.Do("umount", maskDir, unix.SYS_UMOUNT2, maskDir, unix.MNT_DETACH)
+}
+
+// open opens what is mounted, as a place.
+func (e *Mount) open(p *spawn.Program) spawn.Ref {
+	flags := unix.O_PATH | unix.O_CLOEXEC
+	if e.Dir {
+		flags |= unix.O_DIRECTORY
+	}
+	return p.Do("open", e.Target, unix.SYS_OPENAT, at, e.Target, flags, 0)
+}
