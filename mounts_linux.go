@@ -39,7 +39,7 @@ func (b *box) mounts(ctx context.Context) (all []world.Mount, done func(), err e
 }
 
 func (b *box) mount(ctx context.Context, m rootfs.Mount) (e world.Mount, err error) {
-	e = world.Mount{Target: m.Target, Writable: m.Writable}
+	e = world.Mount{Target: m.Target, Writable: m.Writable, PerRun: m.Scope == rootfs.PerRun}
 	switch m.Type {
 	case rootfs.Tmpfs:
 		e.Dir, e.Tmpfs = true, m.TmpfsOptions()

@@ -184,3 +184,42 @@ func TestMountBindSubmount(t *testing.T) {
 	require.Empty(t, shell(t, sb, "ls /data/sub"))
 	require.Contains(t, shell(t, sb, "touch /data/sub/x 2>&1; true"), "Read-only file system")
 }
+
+// What is made per Run begins anew with each command, also with those that run at the same time, and whatever a command did
+// to the place.
+func TestMountPerRun(t *testing.T) {
+	mountRoots(t, func(t *testing.T, o sandbox.Options) {
+		o.Mounts = []rootfs.Mount{
+			{Type: rootfs.Tmpfs, Target: "/work", Scope: rootfs.PerRun, Writable: true, Size: 1 << 20},
+			{Type: rootfs.File, Target: "/work/in", Data: []byte("input"), Scope: rootfs.PerRun, Writable: true},
+			{Type: rootfs.File, Target: "/conf", Data: []byte("conf"), Scope: rootfs.PerRun},
+		}
+		sb := box(t, o)
+		cmd := sandbox.Command("sh", "-c", "ls /work; cat /work/in /conf; echo changed >/work/in; touch /work/left; (echo x >/conf) 2>/dev/null || echo ' safe'")
+		for i := range 4 {
+			c := *cmd
+			c.Init = i%2 == 1
+			require.Equal(t, "in\ninputconf safe", output(t, sb, &c))
+		}
+		first, err := sb.Start(t.Context(), sandbox.Command("sh", "-c", "echo mine >/work/in; exec sleep 1000"))
+		require.NoError(t, err)
+		require.Equal(t, "in\ninputconf safe", output(t, sb, cmd))
+		require.NoError(t, first.Kill())
+		_, err = first.Wait(t.Context())
+		require.NoError(t, err)
+	})
+}
+
+// A command that takes the place away, or has a link in its stead, keeps others from starting, with an error that names it:
+// nothing is mounted elsewhere.
+func TestMountPlaceTaken(t *testing.T) {
+	asEachUser(t, func(t *testing.T) {
+		leaks(t)
+		for _, attack := range []string{"mv /srv /gone", "mv /srv /gone; mkdir /srv; ln -s /etc /srv/work", "mv /srv /gone; ln -s /proc/1/root/etc /srv"} {
+			sb := box(t, sandbox.Options{Rootfs: skeleton(t), Mounts: []rootfs.Mount{{Type: rootfs.Tmpfs, Target: "/srv/work", Scope: rootfs.PerRun}}})
+			shell(t, sb, attack)
+			_, err := sb.Run(t.Context(), sandbox.Command("true"))
+			require.ErrorContains(t, err, "/srv/work", attack)
+		}
+	})
+}

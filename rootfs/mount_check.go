@@ -9,8 +9,8 @@ import (
 )
 
 // Validate returns all faults of m, joined, each a FieldError that names the field; nil if there are none. Data is in
-// none of them. The types Volume and Image and the scope PerRun are errors.ErrUnsupported: what is supported now is
-// Bind, Tmpfs and File, PerSandbox.
+// none of them. The types Volume and Image are errors.ErrUnsupported: what is supported now is Bind, Tmpfs and
+// File.
 func (m *Mount) Validate() error {
 	var f faults
 	f.mountType(m)
@@ -103,8 +103,6 @@ func (f *faults) scope(m *Mount) {
 		f.add("Scope", int(m.Scope), invalidf("unknown"))
 	case m.Scope == PerRun && m.Type != Tmpfs && m.Type != File:
 		f.add("Scope", m.Scope.String(), invalidf("only for a Tmpfs or File"))
-	case m.Scope == PerRun:
-		f.add("Scope", m.Scope.String(), unsupportedf("not supported yet (supported now: PerSandbox)"))
 	}
 }
 

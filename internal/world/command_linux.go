@@ -136,6 +136,7 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	} else {
 		w.join(p, c.Cgroup, mnt)
 	}
+	w.spec.ownExtra(p)
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}

@@ -2,6 +2,7 @@ package world
 
 import (
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +15,8 @@ type Mount struct {
 	// Dir: a directory is mounted, else a file.
 	Dir      bool
 	Writable bool
+	// PerRun: it is made anew for each command, of Tmpfs or File. Only its place is the World's.
+	PerRun bool
 	// One of these says what.
 	Tree   *os.File // a mount made outside, with its attributes; the caller's
 	Source string   // what lies there as this program sees it, with all that is mounted below
@@ -87,10 +90,9 @@ func (s *Spec) attachExtra(m *mounter, refs []spawn.Ref) {
 		e := &s.Mounts[i]
 		e.place(m) // what was mounted meanwhile may cover what was made
 		switch {
-		case e.Tmpfs != nil:
-			m.attach(m.fs("tmpfs", e.attrs(), e.Tmpfs...), e.Target)
-		case e.File != nil:
-			e.attachFile(m)
+		case e.PerRun:
+		case e.Tmpfs != nil || e.File != nil:
+			e.attachNew(m, m)
 		default:
 			m.attach(refs[i], e.Target)
 		}
@@ -100,21 +102,63 @@ func (s *Spec) attachExtra(m *mounter, refs []spawn.Ref) {
 	}
 }
 
-// attachFile makes the file in a tmpfs of its own that is nowhere afterwards.
-func (e *Mount) attachFile(m *mounter) {
+// ownExtra mounts what is made anew for a command, in its own mount namespace. Other commands may be at work on the root:
+// so it looks there only at places, and makes none but in what is this command's alone.
+func (s *Spec) ownExtra(p *spawn.Program) {
+	root := &mounter{Program: p, root: spawn.NoRef}
+	own := map[string]spawn.Ref{} // tmpfs, by their targets
+	for i := range s.Mounts {
+		e := s.Mounts[i]
+		if !e.PerRun {
+			continue
+		}
+		if root.root == spawn.NoRef {
+			root.root = p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		}
+		target, m := e.Target, root
+		for above, ref := range own {
+			if below, ok := strings.CutPrefix(e.Target, above+"/"); ok {
+				e.Target, m = "/"+below, &mounter{Program: p, root: ref}
+				e.place(m)
+				break
+			}
+		}
+		if ref := e.attachNew(root, m); e.Tmpfs != nil {
+			own[target] = ref
+		}
+	}
+}
+
+// attachNew makes what is in memory, and mounts it in m.
+func (e *Mount) attachNew(root, m *mounter) (mount spawn.Ref) {
+	if e.File != nil {
+		mount = e.newFile(root)
+	} else {
+		mount = m.fs("tmpfs", e.attrs(), e.Tmpfs...)
+	}
+	m.attach(mount, e.Target)
+	return mount
+}
+
+// newFile makes a detached mount of a file, in a tmpfs of its own that is nowhere afterwards.
+func (e *Mount) newFile(root *mounter) spawn.Ref {
 	const name = maskDir + "/f"
 	f := e.File
-	m.attach(m.fs("tmpfs", noSuid|noDev, "mode", "0700"), maskDir)
-	fd := m.Do("create", e.Target, unix.SYS_OPENAT, at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, f.Mode)
+	tmpfs := root.fs("tmpfs", e.attrs()&^readOnly, "mode", "0700")
+	root.attach(tmpfs, maskDir)
+	fd := root.Do("create", e.Target, unix.SYS_OPENAT, tmpfs, "f", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, f.Mode)
 	if len(f.Data) > 0 {
-		m.Do("write", e.Target, unix.SYS_WRITE, fd, m.Bytes(f.Data), len(f.Data))
+		root.Do("write", e.Target, unix.SYS_WRITE, fd, root.Bytes(f.Data), len(f.Data))
 	}
-	m.Do("chown", e.Target, unix.SYS_FCHOWN, fd, f.UID, f.GID)
-	m.Do("chmod", e.Target, unix.SYS_FCHMOD, fd, f.Mode)
-	m.Do("close", e.Target, unix.SYS_CLOSE, fd)
-	m.attach(m.Do("open_tree", e.Target, unix.SYS_OPEN_TREE, at, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), e.Target)
-	m.protectOnly(e.Target, e.attrs())
-	m.Do("umount", maskDir, unix.SYS_UMOUNT2, maskDir, unix.MNT_DETACH)
+	root.Do("chown", e.Target, unix.SYS_FCHOWN, fd, f.UID, f.GID)
+	root.Do("chmod", e.Target, unix.SYS_FCHMOD, fd, f.Mode)
+	root.Do("close", e.Target, unix.SYS_CLOSE, fd)
+	if !e.Writable {
+		root.protectOnly(maskDir, e.attrs())
+	}
+	file := root.Do("open_tree", e.Target, unix.SYS_OPEN_TREE, at, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	root.Do("umount", maskDir, unix.SYS_UMOUNT2, maskDir, unix.MNT_DETACH)
+	return file
 }
 
 // open opens what is mounted, as a place.
