@@ -60,3 +60,29 @@ func TestEscapes(t *testing.T) {
 		require.GreaterOrEqual(t, len(escape.Vectors), 80)
 	})
 }
+
+// What Nesting opens of the ways out, and nothing else: user namespaces, and what is without masks.
+var nestingOpens = map[string]string{
+	"clone user": "ok", "clone3 user": "ok", "clone3 user and mount": "ok", "unshare user": "ok", "clone3 mount": "EPERM",
+	"keys": "EEXIST", "own msg_max": "ok", "own shmmax": "ok",
+}
+
+func TestEscapesNesting(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		security := sandbox.Security{Nesting: true}
+		host, rootfs := box(t, sandbox.Options{Security: security}), box(t, sandbox.Options{Rootfs: skeleton(t), Security: security})
+		for _, v := range escape.Vectors {
+			want := v.Want
+			if opened, ok := nestingOpens[v.Name]; ok {
+				want += "|" + opened
+			}
+			got := inside(t, host, v.Args...)
+			require.True(t, escape.Answers(want, got), "%s: %s, not %s", v.Name, got, want)
+			if !v.Host {
+				got = inside(t, rootfs, v.Args...)
+				require.True(t, escape.Answers(want, got), "%s over a rootfs: %s, not %s", v.Name, got, want)
+			}
+		}
+	})
+}
