@@ -22,16 +22,17 @@ import (
 
 // A box is a sandbox that was built: what the kernel and the store have of it.
 type box struct {
-	opts   *Options
-	name   string
-	store  *Store
-	image  *image.Image // nil without one
-	unhold func()       // gives the image's layers back; nil: none are held
-	entry  *store.Entry
-	user   *userNS
-	caps   world.CapSet
-	filter *seccomp.Filter // nil: none
-	notify struct {        // of Security.Notify
+	opts    *Options
+	name    string
+	store   *Store
+	image   *image.Image // nil without one
+	volumes []*os.File   // that it has mounted, locked
+	unhold  func()       // gives the image's layers back; nil: none are held
+	entry   *store.Entry
+	user    *userNS
+	caps    world.CapSet
+	filter  *seccomp.Filter // nil: none
+	notify  struct {        // of Security.Notify
 		filter *seccomp.Filter // nil: none
 		names  map[int32]string
 	}
@@ -336,6 +337,9 @@ func (b *box) close() error {
 	}
 	if b.unhold != nil {
 		b.unhold()
+	}
+	for _, f := range b.volumes {
+		f.Close()
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // the record stays: Recover goes on with it

@@ -61,6 +61,21 @@ func (b *box) mount(ctx context.Context, m rootfs.Mount) (e world.Mount, err err
 		}
 		e.Tree, err = b.user.bind(ctx, m)
 		return e, err
+	case rootfs.Volume:
+		e.Dir = true
+		f, err := b.store.volume(ctx, m.Source)
+		if err != nil {
+			return e, err
+		}
+		b.volumes = append(b.volumes, f)
+		if !b.user.outside() {
+			e.Source = f.Name()
+			return e, nil
+		}
+		// Its files have the ids that they have inside, of whichever sandbox.
+		tree := rootfs.Mount{Type: rootfs.Bind, Source: f.Name(), Target: m.Target, Writable: m.Writable}
+		e.Tree, err = tree.OpenBind(ctx, b.user.ns.User)
+		return e, err
 	}
 	return e, nil
 }

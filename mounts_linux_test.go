@@ -165,7 +165,7 @@ func TestMountRefused(t *testing.T) {
 		}
 		twice := rootfs.Mount{Type: rootfs.Tmpfs, Target: "/x"}
 		require.ErrorContains(t, box(t, sandbox.Options{Mounts: []rootfs.Mount{twice, twice}}).Prepare(t.Context()), "the target of another one")
-		err := box(t, sandbox.Options{Mounts: []rootfs.Mount{{Type: rootfs.Volume, Source: "v", Target: "/x"}}}).Prepare(t.Context())
+		err := box(t, sandbox.Options{Mounts: []rootfs.Mount{{Type: rootfs.Image, Source: "v", Target: "/x"}}}).Prepare(t.Context())
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 	})
 }

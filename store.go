@@ -141,7 +141,7 @@ func (s *Store) Images() *image.Store { return s.images }
 // commands is dead when those have died, too, some milliseconds later.) What belongs
 // to living programs is not touched, nor is a record that can't be read: it is joined in the error.
 func (s *Store) Recover(ctx context.Context) error {
-	return errors.Join(s.state.Recover(ctx, recoverRecord), s.sweep(ctx))
+	return errors.Join(s.state.Recover(ctx, recoverRecord), s.sweep(ctx), s.sweepVolumes(ctx))
 }
 
 // sweep removes upper directories without a record: after a reboot the records,

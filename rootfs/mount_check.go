@@ -9,8 +9,7 @@ import (
 )
 
 // Validate returns all faults of m, joined, each a FieldError that names the field; nil if there are none. Data is in
-// none of them. The types Volume and Image are errors.ErrUnsupported: what is supported now is Bind, Tmpfs and
-// File.
+// none of them. The type Image is errors.ErrUnsupported: what is supported now are the others.
 func (m *Mount) Validate() error {
 	var f faults
 	f.mountType(m)
@@ -29,12 +28,12 @@ func (m *Mount) Validate() error {
 	return f.join()
 }
 
-const supported = "supported now: Bind, Tmpfs, File"
+const supported = "supported now: Bind, Volume, Tmpfs, File"
 
 func (f *faults) mountType(m *Mount) {
 	switch m.Type {
-	case Bind, Tmpfs, File:
-	case Volume, Image:
+	case Bind, Volume, Tmpfs, File:
+	case Image:
 		f.add("Type", m.Type.String(), unsupportedf("not supported yet (%s)", supported))
 	case 0:
 		f.add("Type", nil, invalidf("missing (%s)", supported))
@@ -82,11 +81,22 @@ func (f *faults) source(m *Mount) {
 		if _, err := os.Stat(m.Source); err != nil {
 			f.add("Source", m.Source, underlying(err))
 		}
+	case Volume:
+		if !validName(m.Source) {
+			f.add("Source", m.Source, invalidf("not of the form [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}"))
+		}
 	case Tmpfs, File:
 		if m.Source != "" {
 			f.add("Source", m.Source, invalidf("a %v has none", m.Type))
 		}
 	}
+}
+
+// validName says whether a volume can have the name.
+func validName(name string) bool {
+	alnum := func(c rune) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+	return name != "" && len(name) <= 63 && alnum(rune(name[0])) &&
+		!strings.ContainsFunc(name, func(c rune) bool { return !alnum(c) && !strings.ContainsRune("_.-", c) })
 }
 
 // underlying drops what os says about the path, which the fault names already.

@@ -35,8 +35,9 @@ func TestMountInvalid(t *testing.T) {
 	}{
 		"no type":           {Mount{Target: "/a"}, "Type", fs.ErrInvalid},
 		"unknown type":      {Mount{Type: 77, Target: "/a"}, "Type", fs.ErrInvalid},
-		"volume":            {Mount{Type: Volume, Source: "v", Target: "/a"}, "Type", errors.ErrUnsupported},
-		"image":             {Mount{Type: Image, Source: "i", Target: "/a"}, "Type", errors.ErrUnsupported},
+		"image":             {Mount{Type: Image, Source: "v", Target: "/a"}, "Type", errors.ErrUnsupported},
+		"name of a volume":  {Mount{Type: Volume, Source: "../v", Target: "/a"}, "Source", fs.ErrInvalid},
+		"no volume":         {Mount{Type: Volume, Target: "/a"}, "Source", fs.ErrInvalid},
 		"no target":         {Mount{Type: Tmpfs}, "Target", fs.ErrInvalid},
 		"relative target":   {Mount{Type: Tmpfs, Target: "a"}, "Target", fs.ErrInvalid},
 		"target not clean":  {Mount{Type: Tmpfs, Target: "/a/../b"}, "Target", fs.ErrInvalid},
@@ -105,8 +106,8 @@ func TestMountAllFaults(t *testing.T) {
 	require.Equal(t, []string{"Target", "Source", "Scope", "Size", "Inodes", "Mode", "UID", "GID", "Data"}, fields(err))
 	require.NotContains(t, err.Error(), "hunter2")
 	require.Contains(t, err.Error(), `Target: "t": not absolute`)
-	unsupported := Mount{Type: Volume, Source: "v", Target: "/v"}
-	require.EqualError(t, unsupported.Validate(), `Type: "Volume": not supported yet (supported now: Bind, Tmpfs, File)`)
+	unsupported := Mount{Type: Image, Source: "v", Target: "/v"}
+	require.EqualError(t, unsupported.Validate(), `Type: "Image": not supported yet (supported now: Bind, Volume, Tmpfs, File)`)
 }
 
 func FuzzMountValidate(f *testing.F) {
