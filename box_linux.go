@@ -187,7 +187,7 @@ func (b *box) build(ctx context.Context) error {
 	}
 	spec := world.Spec{
 		Namespaces: b.user.ns, Map: b.user.ids, Hostname: hostname,
-		ReadOnly: b.opts.ReadOnly, Devices: b.opts.Security.Devices, HidePID: b.opts.Security.HidePID, Nesting: b.opts.Security.Nesting,
+		ReadOnly: b.opts.ReadOnly, Disk: b.opts.Limits.Disk, Devices: b.opts.Security.Devices, HidePID: b.opts.Security.HidePID, Nesting: b.opts.Security.Nesting,
 		Hosts: hostsFile(hostname, b.opts.Network.Mode), Resolv: resolvFile(b.opts.Network.Mode),
 	}
 	mounts, unmount, err := b.mounts(ctx)
@@ -230,6 +230,10 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 		}
 	}
 	o := rootfs.Overlay{Lower: lower, Upper: filepath.Join(b.upper, "upper"), Work: filepath.Join(b.upper, "work")}
+	disk := b.opts.Limits.Disk
+	if disk > 0 && !b.user.outside() {
+		return world.UnionRoot{Lower: o.Lower, Tmpfs: disk}, func() {}, nil
+	}
 	if !b.user.outside() {
 		for _, dir := range []string{o.Upper, o.Work} {
 			if err := os.Mkdir(dir, 0o755); err != nil {
@@ -239,10 +243,14 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 		return world.UnionRoot{Lower: o.Lower, Upper: o.Upper, Work: o.Work}, func() {}, spec.Skeleton(o.Upper, os.Geteuid())
 	}
 	o.UserNS = b.user.ns.User
-	if err := o.MakeUpper(ctx); err != nil {
-		return nil, nil, err
+	fill := func(upper string) error {
+		return errors.Join(b.rootAttributes(upper), spec.Skeleton(upper, int(b.user.base())))
 	}
-	if err := errors.Join(b.rootAttributes(o.Upper), spec.Skeleton(o.Upper, int(b.user.base()))); err != nil {
+	if disk > 0 {
+		o.Upper, o.Work, o.TmpfsSize, o.Fill = "", "", disk, fill
+	} else if err := o.MakeUpper(ctx); err != nil {
+		return nil, nil, err
+	} else if err := fill(o.Upper); err != nil {
 		return nil, nil, err
 	}
 	f, err := o.Open(ctx)

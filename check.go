@@ -57,6 +57,7 @@ func trials(dir string) []trial {
 	all := []trial{
 		{name: "Options"},
 		{name: "Options.Rootfs", o: Options{Rootfs: dir}},
+		{name: "Options.Rootfs with Limits.Disk", o: Options{Rootfs: dir, Limits: Limits{Disk: 1 << 20}}},
 		{name: "Options.Clock", o: Options{Clock: &Clock{Boottime: time.Hour}}},
 		{name: "Options.Network: Host", o: Options{Network: netns.Config{Mode: netns.Host}}},
 		{name: "Cmd.User", c: Cmd{User: "1"}},

@@ -83,5 +83,8 @@ func (b *box) applied() Applied {
 			a.Root = "overlay, read-only"
 		}
 	}
+	if b.opts.Limits.Disk > 0 {
+		a.Root += ", changes in memory"
+	}
 	return a
 }

@@ -36,6 +36,11 @@ type Limits struct {
 	CPUTime time.Duration
 	// Wall is how long a command may run before it is killed: Status WallLimit.
 	Wall time.Duration
+	// Disk is how many bytes the files may take that the commands of a sandbox write in its root or, over the host's
+	// userland, in /tmp, /run and /home together; at least 64 KiB. What is beyond fails with ENOSPC. They are in memory then
+	// (tmpfs), and count in Memory. As many again fit into /dev/shm; Mounts have sizes of their own. For a sandbox as a
+	// whole, from its start on: not of a Cmd, nor for Update.
+	Disk int64
 	// Output is how many bytes a command may write to Stdout and Stderr together
 	// before it is killed: Status OutputLimit. The Writers get exactly as many.
 	// An *os.File is then copied to. Where there is no Writer, nothing is counted.

@@ -161,7 +161,8 @@ type Applied struct {
 	Cgroup string
 	// Init: a tiny PID 1 was in front of it (Cmd.Init).
 	Init bool
-	// Root is the kind of root file system: "host userland", "overlay" or "overlay, read-only".
+	// Root is the kind of root file system: "host userland", "overlay" or "overlay, read-only"; with Limits.Disk and
+	// ", changes in memory".
 	Root string
 	// Capabilities are those that root of the sandbox may have, within its user namespace.
 	Capabilities []string

@@ -254,6 +254,9 @@ func (c *core) update(ctx context.Context, l Limits) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
+	if l.Disk != c.limits().Disk {
+		return &FieldError{"Limits.Disk", l.Disk, "it can't be changed: give the one that the sandbox has"}
+	}
 	l = o.clone().Limits
 	c.updating.Lock()
 	defer c.updating.Unlock()

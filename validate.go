@@ -176,6 +176,7 @@ func (c *Cmd) validate() error {
 	f.dir(c.Dir)
 	f.user(c.User)
 	f.limits(c.Limits)
+	f.check(c.Limits.Disk != 0, "Limits.Disk", c.Limits.Disk, "a limit of the sandbox: set it in its Options")
 	f.check(c.WaitDelay < 0, "WaitDelay", c.WaitDelay, "negative")
 	f.check(c.Pipes&^(PipeStdin|PipeStdout|PipeStderr) != 0, "Pipes", c.Pipes, "not a combination of PipeStdin, PipeStdout and PipeStderr")
 	f.check(c.Pipes&PipeStdin != 0 && c.Stdin != nil, "Stdin", nil, "set beside PipeStdin")
@@ -290,6 +291,7 @@ func (f *faults) user(user string) {
 
 func (f *faults) limits(l Limits) {
 	f.cgroup(l.cgroup().Validate())
+	f.check(l.Disk < 0 || l.Disk > 0 && l.Disk < 64<<10 || l.Disk > rootfs.MaxTmpfsSize, "Limits.Disk", l.Disk, "not between 64 KiB and 1 PiB")
 	f.check(l.CPUTime < 0, "Limits.CPUTime", l.CPUTime, "negative")
 	f.check(l.Wall < 0, "Limits.Wall", l.Wall, "negative")
 	f.check(l.Output < 0, "Limits.Output", l.Output, "negative")

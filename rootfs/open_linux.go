@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -145,5 +146,8 @@ func (s *sources) fillTmpfs(o *Overlay) error {
 	if err := unix.Fstat(s.lower[len(s.lower)-1], &top); err != nil {
 		return &Error{"stat", o.Lower[len(o.Lower)-1], err}
 	}
-	return s.upper.fill(&top)
+	if err := s.upper.fill(&top); err != nil || o.Fill == nil {
+		return err
+	}
+	return o.Fill(fmt.Sprintf("/proc/self/fd/%d", s.upper.dir))
 }

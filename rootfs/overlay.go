@@ -11,8 +11,8 @@ import (
 const MaxLower = 500
 
 // Overlay describes a union mount (Documentation/filesystems/overlayfs.rst): the directories of Lower, one on top of
-// the other, and on top of them an upper layer that takes the changes. It is pure data, used by Open and MakeUpper,
-// which neither change nor keep it.
+// the other, and on top of them an upper layer that takes the changes. It is used by Open and MakeUpper, which neither
+// change nor keep it.
 //
 // Overlays are mounted from outside of the user namespace that will use them, so the caller needs CAP_SYS_ADMIN in the
 // user namespace of its mount namespace. Whiteouts are character devices 0:0, opaque directories have the attribute
@@ -36,6 +36,10 @@ type Overlay struct {
 
 	// TmpfsInodes is how many files and directories that tmpfs can hold. 0: one for each 4 KiB of TmpfsSize.
 	TmpfsInodes int64
+
+	// Fill is called with the path of that tmpfs's upper directory, which is good until it returns, before the mount is
+	// made; nil: it begins empty. Only with TmpfsSize.
+	Fill func(upper string) error
 
 	// UserNS is a user namespace, with its id maps written, whose ids the layers get: the file of id 0 in a lower layer
 	// belongs to the namespace's id 0. The lower layers become idmapped mounts (mount_setattr(2), Linux 5.12, and 5.19 to
@@ -76,6 +80,9 @@ func (o *Overlay) check() error {
 }
 
 func (o *Overlay) checkUpper(f *faults) {
+	if o.Fill != nil && o.TmpfsSize == 0 {
+		f.add("Fill", nil, invalidf("without TmpfsSize"))
+	}
 	if o.TmpfsSize != 0 || o.TmpfsInodes != 0 {
 		f.size("TmpfsSize", o.TmpfsSize)
 		f.inodes("TmpfsInodes", o.TmpfsInodes)

@@ -23,6 +23,8 @@ type Spec struct {
 	Resolv     []byte // the content of /etc/resolv.conf
 	Root       Root
 	ReadOnly   bool
+	// Disk is how many bytes commands may write in the writable places of a HostRoot; 0: no limit.
+	Disk int64
 	// Mounts are what is there besides, those above before those below. There can be no Base then.
 	Mounts []Mount
 	// Devices are paths below /dev of the host's devices that are there as well.
@@ -136,7 +138,7 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 		trees = append(trees, optional(p, e.Tree))
 	}
 	self := selfHandle(p)
-	m := &mounter{Program: p}
+	m := &mounter{Program: p, spec: s}
 	if s.Base != nil {
 		s.Base.enter(p)
 	}
@@ -220,13 +222,24 @@ func (s *Spec) private(m *mounter) {
 		options += fmt.Sprintf(",gid=%d", ttyGroup)
 	}
 	m.newFS("devpts", "/dev/pts", unix.MS_NOSUID|unix.MS_NOEXEC, options)
-	m.newFS("tmpfs", "/dev/shm", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=1777")
+	m.newFS("tmpfs", "/dev/shm", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=1777"+s.diskOption())
 	m.newFS("mqueue", "/dev/mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	if s.Base != nil && s.Namespaces.Net != nil {
 		m.newFS("sysfs", "/sys", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	}
 	s.Root.private(m, s)
 }
+
+// diskOption is that of a tmpfs.
+func (s *Spec) diskOption() string {
+	if s.Disk == 0 {
+		return ""
+	}
+	return fmt.Sprintf(",size=%d,nr_inodes=%d", s.Disk, diskInodes(s.Disk))
+}
+
+// diskInodes is one for each page.
+func diskInodes(size int64) int64 { return max(size/4096, 64) }
 
 // rootIDs are what the World is built as: root of its user namespace, or the
 // only id there is.

@@ -41,7 +41,18 @@ func (f *feature) force(absent bool) {
 	}
 }
 
-var features = struct{ landlock, mountSetattr, lowerdirPlus, keyrings, pidfdNamespace *feature }{
+var features = struct{ landlock, mountSetattr, lowerdirPlus, keyrings, pidfdNamespace, tmpfsAttributes *feature }{
+	tmpfsAttributes: &feature{
+		name: "attributes of tmpfs files", version: "6.6",
+		probe: func() bool { // a memfd is a file of a tmpfs
+			fd, err := unix.MemfdCreate("sandbox-probe", unix.MFD_CLOEXEC)
+			if err != nil {
+				return false
+			}
+			defer unix.Close(fd)
+			return unix.Fsetxattr(fd, "user.sandbox", []byte("y"), 0) == nil
+		},
+	},
 	landlock: &feature{
 		name: "Landlock ABI 2", version: "5.19",
 		probe: func() bool { return landlockABI() >= 2 },

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -127,9 +128,25 @@ func (HostRoot) finish(m *mounter, s *Spec) {
 // private mounts the writable places, and the files that tell the World's name.
 func (HostRoot) private(m *mounter, s *Spec) {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV
-	m.newFS("tmpfs", "/tmp", flags, "mode=1777")
-	m.newFS("tmpfs", "/run", flags, "mode=0755")
-	m.newFS("tmpfs", "/home", flags, "mode=0755")
+	places := []struct {
+		dir  string
+		mode int
+	}{{"/tmp", 0o1777}, {"/run", 0o755}, {"/home", 0o755}}
+	if s.Disk > 0 { // all in one
+		m.newFS("tmpfs", maskDir, flags, "mode=0700"+s.diskOption())
+	}
+	for _, p := range places {
+		if s.Disk == 0 {
+			m.newFS("tmpfs", p.dir, flags, fmt.Sprintf("mode=%#o", p.mode))
+			continue
+		}
+		own := maskDir + p.dir
+		m.Do("mkdir", own, unix.SYS_MKDIRAT, at, own, p.mode)
+		m.Do("mount", p.dir, unix.SYS_MOUNT, own, p.dir, 0, unix.MS_BIND, 0)
+	}
+	if s.Disk > 0 {
+		m.Do("umount", maskDir, unix.SYS_UMOUNT2, maskDir, unix.MNT_DETACH)
+	}
 	m.Do("mkdir", "/home/root", unix.SYS_MKDIRAT, at, "/home/root", 0o700)
 	m.ownFile("/etc/hosts", s.Hosts)
 	if string(s.Resolv) != NoNameServers {

@@ -24,6 +24,7 @@ const at = unix.AT_FDCWD
 // mounter adds the calls that build a tree of mounts below root.
 type mounter struct {
 	*spawn.Program
+	spec *Spec     // of the World that is built
 	root spawn.Ref // the root of the new tree, once attached
 }
 

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,10 +21,15 @@ type UnionRoot struct {
 	// Lower are directories, the bottom first; Upper and Work take the changes.
 	Lower       []string
 	Upper, Work string
+	// Tmpfs, if not 0, is the size in bytes of a tmpfs in place of Upper and Work.
+	Tmpfs int64
 }
 
-func (u UnionRoot) prepare(context.Context, *Spec) ([]*os.File, error) {
+func (u UnionRoot) prepare(_ context.Context, s *Spec) ([]*os.File, error) {
 	if u.Mount == nil {
+		if f := features.tmpfsAttributes; u.Tmpfs > 0 && !f.supported() {
+			return nil, &Unsupported{What: "a limit of disk space for an ordinary user", Remedy: "Linux " + f.version + " or newer: before, a tmpfs has no attributes for a union mount"}
+		}
 		if f := features.lowerdirPlus; !f.supported() && len(u.options()) >= os.Getpagesize() {
 			return nil, &Unsupported{What: "so many layers with so long paths", Remedy: "Linux " + f.version + ": before, the paths of all have one page"}
 		}
@@ -40,6 +46,25 @@ func (u UnionRoot) mount(m *mounter, inputs []spawn.Ref) spawn.Ref {
 	if len(inputs) > 0 {
 		return inputs[0]
 	}
+	if u.Tmpfs == 0 {
+		return u.mountUpper(m)
+	}
+	// Its path is needed: for a moment it is over the /proc of this mount namespace.
+	const there = "/proc"
+	m.Do("mount tmpfs", there, unix.SYS_MOUNT, "tmpfs", there, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV,
+		fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", u.Tmpfs, diskInodes(u.Tmpfs)))
+	u.Upper, u.Work = there+"/upper", there+"/work"
+	for _, dir := range []string{u.Upper, u.Work} {
+		m.Do("mkdir", dir, unix.SYS_MKDIRAT, at, dir, 0o755)
+	}
+	m.spec.skeleton(&mounter{Program: m.Program, root: m.Do("open", u.Upper, unix.SYS_OPENAT, at, u.Upper, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)})
+	root := u.mountUpper(m)
+	m.Do("umount", there, unix.SYS_UMOUNT2, there, unix.MNT_DETACH)
+	return root
+}
+
+// mountUpper mounts the union with Upper and Work.
+func (u UnionRoot) mountUpper(m *mounter) spawn.Ref {
 	if !features.lowerdirPlus.supported() {
 		return u.mountByOptions(m)
 	}
@@ -82,16 +107,34 @@ func (u UnionRoot) options() string {
 	return "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + quote(u.Upper) + ",workdir=" + quote(u.Work) + ",userxattr,volatile"
 }
 
+// skeleton is Skeleton in a directory of the child's.
+func (s *Spec) skeleton(m *mounter) {
+	for _, dir := range skeletonDirs {
+		m.mkdir("/"+dir, 0o755)
+	}
+	for name, data := range s.etcFiles() {
+		m.file("/etc/"+name, data, 0o644)
+	}
+}
+
+// skeletonDirs are the places of mounts, and that of the files which are the sandbox's own.
+var skeletonDirs = []string{"dev", "proc", "sys", "etc"}
+
+// etcFiles are those.
+func (s *Spec) etcFiles() map[string][]byte {
+	return map[string][]byte{"hosts": s.Hosts, "resolv.conf": s.Resolv, "hostname": []byte(s.Hostname + "\n")}
+}
+
 // Skeleton makes, in a new upper directory, what every root must have and an
 // image may leave out or have made links of: the places of mounts, and the files
 // of /etc that are the sandbox's own. owner is who root of the sandbox is outside.
 func (s *Spec) Skeleton(upper string, owner int) error {
-	for _, dir := range []string{"dev", "proc", "sys", "etc"} {
+	for _, dir := range skeletonDirs {
 		if err := makeOwned(filepath.Join(upper, dir), owner); err != nil {
 			return err
 		}
 	}
-	for name, data := range map[string][]byte{"hosts": s.Hosts, "resolv.conf": s.Resolv, "hostname": []byte(s.Hostname + "\n")} {
+	for name, data := range s.etcFiles() {
 		name = filepath.Join(upper, "etc", name)
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			return err
