@@ -54,6 +54,7 @@ func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) { return c.s
 func (*process) kill(Status, error) error    { return unsupported() }
 func (*process) signal(syscall.Signal) error { return unsupported() }
 func (*process) supervise()                  {}
+func (*process) stopSignal() syscall.Signal  { return syscall.SIGTERM }
 
 func isPath(*os.File) bool { return false }
 

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"io"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -54,6 +55,8 @@ type Cmd struct {
 	// DropOutput lets a command go on that has written more than Limits.Output: what
 	// is more is read and dropped. The Result has the Hit, and Usage.Output all.
 	DropOutput bool
+	// StopSignal is what Process.Stop sends. 0: what the image says, else SIGTERM.
+	StopSignal syscall.Signal
 	// WaitDelay bounds how long Wait waits for the copying of streams after the
 	// command has ended; then they are closed and the error is exec.ErrWaitDelay.
 	// 0: as long as it takes, but not longer than a second after Run's context or

@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"io"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // A Process is a command that was started. All methods may be called
@@ -53,4 +55,61 @@ func (p *Process) Signal(sig syscall.Signal) error {
 // error is os.ErrProcessDone when it has ended.
 func (p *Process) Kill() error {
 	return p.sandbox.wrap("kill", p.p.kill(Killed, nil))
+}
+
+// Stop ends the command in an orderly way: it sends Cmd.StopSignal, and kills the command with all its descendants if it
+// has not ended after grace, or when ctx ends. It returns as Wait does, and so may be called for one that has ended; when
+// ctx ends first, with its cause and without waiting for the end. A command that is PID 1 (without Cmd.Init) and has no
+// handler for the signal ignores it, and is killed after grace.
+func (p *Process) Stop(ctx context.Context, grace time.Duration) (*Result, error) {
+	defer runtime.KeepAlive(p)
+	_ = p.p.signal(p.p.stopSignal()) // os.ErrProcessDone: it has ended
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-p.p.gone:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	_ = p.p.kill(Killed, nil)
+	return p.Wait(ctx)
+}
+
+// Ready waits until probe succeeds: a connection, a health check. probe is called again and again, 5 to 250 ms after it
+// failed; its context ends with ctx, and when the command ends. A command that ends before it is ready is an *ExitError at once,
+// also when it exited with 0. When ctx ends first the error has its cause and what probe said last.
+func (p *Process) Ready(ctx context.Context, probe func(context.Context) error) error {
+	defer runtime.KeepAlive(p)
+	return p.sandbox.wrap("ready", p.p.ready(ctx, probe))
+}
+
+func (p *process) ready(ctx context.Context, probe func(context.Context) error) error {
+	probing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with Ready, or the command
+		select {
+		case <-p.done:
+			cancel()
+		case <-probing.Done():
+		}
+	}()
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		err := probe(probing)
+		if err == nil {
+			return nil
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+			continue
+		case <-probing.Done():
+		}
+		t.Stop()
+		select {
+		case <-p.done:
+			return &ExitError{Result: p.result}
+		default:
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
 }

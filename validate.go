@@ -47,6 +47,7 @@ const (
 	maxArgs     = 6 << 20   // three quarters of _STK_LIM: what it allows at most
 	maxLabels   = 64 << 10
 	maxHostname = 64
+	maxSignal   = 64
 	pathMax     = 4096
 )
 
@@ -177,6 +178,7 @@ func (c *Cmd) validate() error {
 	f.user(c.User)
 	f.limits(c.Limits)
 	f.check(c.Limits.Disk != 0, "Limits.Disk", c.Limits.Disk, "a limit of the sandbox: set it in its Options")
+	f.check(c.StopSignal < 0 || c.StopSignal > maxSignal, "StopSignal", int(c.StopSignal), "no signal: they are 1 to 64 (signal(7))")
 	f.check(c.WaitDelay < 0, "WaitDelay", c.WaitDelay, "negative")
 	f.check(c.Pipes&^(PipeStdin|PipeStdout|PipeStderr) != 0, "Pipes", c.Pipes, "not a combination of PipeStdin, PipeStdout and PipeStderr")
 	f.check(c.Pipes&PipeStdin != 0 && c.Stdin != nil, "Stdin", nil, "set beside PipeStdin")
