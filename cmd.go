@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -43,6 +44,10 @@ type Cmd struct {
 	// may not have.
 	ExtraFiles []*os.File
 
+	// Files are written before the command starts, as its user's, and are gone with it: into Tmpfs Mounts of the
+	// sandbox that are PerRun, where they count.
+	Files []File
+
 	// Init puts a tiny PID 1 in front of the command, which then is PID 2: signals
 	// that it sends itself and abort() end it as they should, its orphans are reaped,
 	// and nothing that it does lets it outlive the embedding program. A judge wants
@@ -64,6 +69,16 @@ type Cmd struct {
 	// the command sent its streams over a unix socket to somebody who still lives:
 	// set it for hostile commands where there is one.
 	WaitDelay time.Duration
+}
+
+// A File is one of Cmd.Files.
+type File struct {
+	// Name is an absolute path below the Target of a rootfs.Tmpfs with Scope PerRun. Directories in between are made.
+	Name string
+	// Data is what it contains, at most 64 MiB (rootfs.MaxFileData). It must not be changed until the command has started.
+	Data []byte
+	// Mode has its permission bits. 0: 0644.
+	Mode fs.FileMode
 }
 
 // Pipes names streams of a command.

@@ -105,29 +105,29 @@ func TestMountMemory(t *testing.T) {
 	mountRoots(t, func(t *testing.T, o sandbox.Options) {
 		data := []byte("#!/bin/sh\necho secret\n")
 		o.Mounts = []rootfs.Mount{
-			{Type: rootfs.Tmpfs, Target: "/work", Writable: true, Size: 64 << 10, Inodes: 10},
-			{Type: rootfs.Tmpfs, Target: "/work/inner", Mode: 0o750, Writable: true},
+			{Type: rootfs.Tmpfs, Target: "/job", Writable: true, Size: 64 << 10, Inodes: 10},
+			{Type: rootfs.Tmpfs, Target: "/job/inner", Mode: 0o750, Writable: true},
 			{Type: rootfs.Tmpfs, Target: "/empty"},
 			{Type: rootfs.File, Target: "/run/secrets/token", Data: data},
-			{Type: rootfs.File, Target: "/work/run", Data: data, Mode: 0o755},
-			{Type: rootfs.File, Target: "/work/rw", Data: data, Mode: 0o600, Writable: true},
+			{Type: rootfs.File, Target: "/job/run", Data: data, Mode: 0o755},
+			{Type: rootfs.File, Target: "/job/rw", Data: data, Mode: 0o600, Writable: true},
 			{Type: rootfs.File, Target: "/none"},
 		}
 		sb := box(t, o)
-		require.Equal(t, "1777 750", shell(t, sb, "stat -c %a /work /work/inner | paste -sd ' ' 2>/dev/null || echo $(stat -c %a /work /work/inner)"))
+		require.Equal(t, "1777 750", shell(t, sb, "stat -c %a /job /job/inner | paste -sd ' ' 2>/dev/null || echo $(stat -c %a /job /job/inner)"))
 		require.Equal(t, "444 0", shell(t, sb, "stat -c '%a %u' /run/secrets/token"))
-		require.Equal(t, "secret", shell(t, sb, "/work/run"))
+		require.Equal(t, "secret", shell(t, sb, "/job/run"))
 		require.Equal(t, strings.TrimSpace(string(data)), shell(t, sb, "cat /run/secrets/token"))
 		require.Equal(t, "0", shell(t, sb, "cat /none | grep -c ''; true"))
-		for _, name := range []string{"/run/secrets/token", "/work/run", "/none", "/empty/new"} {
+		for _, name := range []string{"/run/secrets/token", "/job/run", "/none", "/empty/new"} {
 			require.Contains(t, shell(t, sb, "(echo x >"+name+") 2>&1; true"), "Read-only file system", name)
 		}
-		require.Equal(t, "x", shell(t, sb, "echo x >/work/rw; cat /work/rw"))
+		require.Equal(t, "x", shell(t, sb, "echo x >/job/rw; cat /job/rw"))
 		require.Equal(t, "#!/bin/sh", strings.Split(string(data), "\n")[0])
-		require.Equal(t, "kept", shell(t, sb, "echo kept >/work/f; cat /work/f"))
-		require.Equal(t, "kept", shell(t, sb, "cat /work/f"))
-		require.Contains(t, shell(t, sb, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do touch /work/n$i 2>&1; done; true"), "No space left")
-		require.Contains(t, shell(t, sb, "rm /work/n*; (cat /bin/sh /bin/sh >/work/big) 2>&1; true"), "No space left")
+		require.Equal(t, "kept", shell(t, sb, "echo kept >/job/f; cat /job/f"))
+		require.Equal(t, "kept", shell(t, sb, "cat /job/f"))
+		require.Contains(t, shell(t, sb, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do touch /job/n$i 2>&1; done; true"), "No space left")
+		require.Contains(t, shell(t, sb, "rm /job/n*; (cat /bin/sh /bin/sh >/job/big) 2>&1; true"), "No space left")
 		require.Empty(t, shell(t, sb, "grep -c /dev/.empty /proc/self/mountinfo | grep -v '^0$'; true"))
 	})
 }
@@ -190,18 +190,18 @@ func TestMountBindSubmount(t *testing.T) {
 func TestMountPerRun(t *testing.T) {
 	mountRoots(t, func(t *testing.T, o sandbox.Options) {
 		o.Mounts = []rootfs.Mount{
-			{Type: rootfs.Tmpfs, Target: "/work", Scope: rootfs.PerRun, Writable: true, Size: 1 << 20},
-			{Type: rootfs.File, Target: "/work/in", Data: []byte("input"), Scope: rootfs.PerRun, Writable: true},
+			{Type: rootfs.Tmpfs, Target: "/job", Scope: rootfs.PerRun, Writable: true, Size: 1 << 20},
+			{Type: rootfs.File, Target: "/job/in", Data: []byte("input"), Scope: rootfs.PerRun, Writable: true},
 			{Type: rootfs.File, Target: "/conf", Data: []byte("conf"), Scope: rootfs.PerRun},
 		}
 		sb := box(t, o)
-		cmd := sandbox.Command("sh", "-c", "ls /work; cat /work/in /conf; echo changed >/work/in; touch /work/left; (echo x >/conf) 2>/dev/null || echo ' safe'")
+		cmd := sandbox.Command("sh", "-c", "ls /job; cat /job/in /conf; echo changed >/job/in; touch /job/left; (echo x >/conf) 2>/dev/null || echo ' safe'")
 		for i := range 4 {
 			c := *cmd
 			c.Init = i%2 == 1
 			require.Equal(t, "in\ninputconf safe", output(t, sb, &c))
 		}
-		first, err := sb.Start(t.Context(), sandbox.Command("sh", "-c", "echo mine >/work/in; exec sleep 1000"))
+		first, err := sb.Start(t.Context(), sandbox.Command("sh", "-c", "echo mine >/job/in; exec sleep 1000"))
 		require.NoError(t, err)
 		require.Equal(t, "in\ninputconf safe", output(t, sb, cmd))
 		require.NoError(t, first.Kill())
@@ -215,11 +215,57 @@ func TestMountPerRun(t *testing.T) {
 func TestMountPlaceTaken(t *testing.T) {
 	asEachUser(t, func(t *testing.T) {
 		leaks(t)
-		for _, attack := range []string{"mv /srv /gone", "mv /srv /gone; mkdir /srv; ln -s /etc /srv/work", "mv /srv /gone; ln -s /proc/1/root/etc /srv"} {
-			sb := box(t, sandbox.Options{Rootfs: skeleton(t), Mounts: []rootfs.Mount{{Type: rootfs.Tmpfs, Target: "/srv/work", Scope: rootfs.PerRun}}})
+		for _, attack := range []string{"mv /srv /gone", "mv /srv /gone; mkdir /srv; ln -s /etc /srv/job", "mv /srv /gone; ln -s /proc/1/root/etc /srv"} {
+			sb := box(t, sandbox.Options{Rootfs: skeleton(t), Mounts: []rootfs.Mount{{Type: rootfs.Tmpfs, Target: "/srv/job", Scope: rootfs.PerRun}}})
 			shell(t, sb, attack)
 			_, err := sb.Run(t.Context(), sandbox.Command("true"))
-			require.ErrorContains(t, err, "/srv/work", attack)
+			require.ErrorContains(t, err, "/srv/job", attack)
+		}
+	})
+}
+
+// A command's Files are its own: there before it starts, as its user's, and for nobody else.
+func TestCmdFiles(t *testing.T) {
+	mountRoots(t, func(t *testing.T, o sandbox.Options) {
+		o.Mounts = []rootfs.Mount{
+			{Type: rootfs.Tmpfs, Target: "/w", Scope: rootfs.PerRun, Writable: true, Size: 4 << 20},
+			{Type: rootfs.Tmpfs, Target: "/w/small", Scope: rootfs.PerRun, Size: 64 << 10},
+			{Type: rootfs.Tmpfs, Target: "/shared", Writable: true},
+		}
+		sb := box(t, o)
+		big := make([]byte, 3<<20)
+		for i := range big {
+			big[i] = byte(i)
+		}
+		for _, user := range []string{"", "1000"} {
+			if user != "" && strings.Contains(t.Name(), "/user/") { // who has one id
+				continue
+			}
+			cmd := &sandbox.Cmd{User: user, Files: []sandbox.File{
+				{Name: "/w/run", Data: []byte("#!/bin/sh\necho ran; echo x >>/w/in/deep/data; cat /w/in/deep/data /w/small/f; stat -c %a /w/in/deep/data\n"), Mode: 0o755},
+				{Name: "/w/in/deep/data", Data: []byte("data\n")}, {Name: "/w/empty"}, {Name: "/w/small/f", Data: []byte("small\n")},
+				{Name: "/w/big", Data: big},
+			}, Args: []string{"/w/run"}}
+			for range 2 {
+				require.Equal(t, "ran\ndata\nx\nsmall\n644", output(t, sb, cmd))
+			}
+			cmd.Args = []string{"cat", "/w/big"}
+			out, err := sb.Output(t.Context(), cmd)
+			require.NoError(t, err)
+			require.Equal(t, big, out)
+		}
+		require.Equal(t, "small", shell(t, sb, "ls -A /w"))
+		require.Contains(t, shell(t, sb, "touch /w/small/x 2>&1; true"), "Read-only file system")
+
+		_, err := sb.Run(t.Context(), &sandbox.Cmd{Args: []string{"true"}, Files: []sandbox.File{{Name: "/w/big", Data: make([]byte, 5<<20)}}})
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		require.ErrorContains(t, err, "/w/big")
+		for says, f := range map[string]sandbox.File{
+			"in no Tmpfs": {Name: "/shared/x"}, "absolute, clean": {Name: "/w/../x"}, "permission bits": {Name: "/w/x", Mode: fs.ModeSetuid},
+		} {
+			_, err := sb.Run(t.Context(), &sandbox.Cmd{Args: []string{"true"}, Files: []sandbox.File{f}})
+			require.ErrorIs(t, err, fs.ErrInvalid, says)
+			require.ErrorContains(t, err, says)
 		}
 	})
 }

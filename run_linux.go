@@ -83,7 +83,7 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, here bool) (*process, error
 		return nil, &FieldError{"Cmd", nil, "nil"}
 	}
 	sum := c.limits()
-	if err := errors.Join(cmd.validate(), cmd.fits(c.opts.Env, sum)); err != nil {
+	if err := errors.Join(cmd.validate(), cmd.fits(c.opts.Env, sum), cmd.placed(c.opts.Mounts)); err != nil {
 		return nil, errors.Join(c.opts.validateWith(sum), err)
 	}
 	b, err := c.open(ctx)
@@ -282,6 +282,13 @@ func (p *process) resolve(w *world.Command) error {
 		return err
 	}
 	w.IDs = a.IDs
+	for _, f := range c.Files {
+		mode := f.Mode
+		if mode == 0 {
+			mode = 0o644
+		}
+		w.Written = append(w.Written, world.WrittenFile{Name: f.Name, Data: f.Data, Mode: int(mode)})
+	}
 	if w.Args, err = argv(c, conf.Entrypoint, conf.Cmd); err != nil {
 		return err
 	}

@@ -3,11 +3,13 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -178,6 +180,7 @@ func (c *Cmd) validate() error {
 	f.user(c.User)
 	f.limits(c.Limits)
 	f.check(c.Limits.Disk != 0, "Limits.Disk", c.Limits.Disk, "a limit of the sandbox: set it in its Options")
+	f.files(c.Files)
 	f.check(c.StopSignal < 0 || c.StopSignal > maxSignal, "StopSignal", int(c.StopSignal), "no signal: they are 1 to 64 (signal(7))")
 	f.check(c.WaitDelay < 0, "WaitDelay", c.WaitDelay, "negative")
 	f.check(c.Pipes&^(PipeStdin|PipeStdout|PipeStderr) != 0, "Pipes", c.Pipes, "not a combination of PipeStdin, PipeStdout and PipeStderr")
@@ -192,6 +195,33 @@ func (c *Cmd) validate() error {
 		f.check(info != nil && info.Mode()&os.ModeSocket != 0, "ExtraFiles", nil, "a socket: it could take in descriptors from outside")
 	}
 	return errors.Join(f.errs...)
+}
+
+// files checks Cmd.Files by themselves.
+func (f *faults) files(files []File) {
+	seen := map[string]bool{}
+	for i, file := range files {
+		field := fmt.Sprintf("Files[%d].", i)
+		f.check(!path.IsAbs(file.Name) || path.Clean(file.Name) != file.Name || strings.IndexByte(file.Name, 0) >= 0 || len(file.Name) >= pathMax,
+			field+"Name", file.Name, "not an absolute, clean path")
+		f.check(seen[file.Name], field+"Name", file.Name, "the name of another one")
+		seen[file.Name] = true
+		f.check(len(file.Data) > rootfs.MaxFileData, field+"Data", nil, "more than 64 MiB")
+		f.check(file.Mode&^fs.ModePerm != 0, field+"Mode", file.Mode, "has more than permission bits")
+	}
+}
+
+// placed says whether each of the Files lies where it can.
+func (c *Cmd) placed(mounts []rootfs.Mount) error {
+	var errs []error
+	for i, file := range c.Files {
+		if !slices.ContainsFunc(mounts, func(m rootfs.Mount) bool {
+			return m.Type == rootfs.Tmpfs && m.Scope == rootfs.PerRun && strings.HasPrefix(file.Name, m.Target+"/")
+		}) {
+			errs = append(errs, &FieldError{fmt.Sprintf("Cmd.Files[%d].Name", i), file.Name, "in no Tmpfs of Options.Mounts with Scope PerRun"})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // fits says whether the kernel will take the arguments of c, and of what the

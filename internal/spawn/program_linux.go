@@ -33,6 +33,7 @@ type Program struct {
 	jumps   [][3]Label // of each entry: where neg, zero and pos lead
 	labels  []int      // the entry that a Label stands before
 	chunks  [][]uint64 // memory that entries refer to by address; never moved
+	pinned  [][]byte   // the same of others
 	free    []byte     // what is left of the last chunk
 	header  *header
 
@@ -240,6 +241,12 @@ func (p *Program) Bytes(b []byte) uintptr {
 	m, addr := p.alloc(max(len(b), 1))
 	copy(m, b)
 	return addr
+}
+
+// Pinned is the address of b itself, which must not be changed before the program has ended.
+func (p *Program) Pinned(b []byte) uintptr {
+	p.pinned = append(p.pinned, b)
+	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
 // Words puts 64-bit words into the program's memory: a struct of the kernel's.

@@ -23,6 +23,8 @@ type Command struct {
 	IDs       spawn.IDs
 	// Files become descriptors 0, 1, 2 and so on; nil is the null device.
 	Files []*os.File
+	// Written are files of its own, in Mounts that are PerRun.
+	Written []WrittenFile
 	// Join are cgroup v1 tasks files, opened for writing. The child joins by
 	// itself: no thread of the embedder's is ever in the cgroup.
 	Join []*os.File
@@ -136,7 +138,7 @@ func (w *World) command(p *spawn.Program, c Command, mnt int) {
 	} else {
 		w.join(p, c.Cgroup, mnt)
 	}
-	w.spec.ownExtra(p)
+	w.spec.ownExtra(p, &c)
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}

@@ -104,9 +104,10 @@ func (s *Spec) attachExtra(m *mounter, refs []spawn.Ref) {
 
 // ownExtra mounts what is made anew for a command, in its own mount namespace. Other commands may be at work on the root:
 // so it looks there only at places, and makes none but in what is this command's alone.
-func (s *Spec) ownExtra(p *spawn.Program) {
+func (s *Spec) ownExtra(p *spawn.Program, c *Command) {
 	root := &mounter{Program: p, root: spawn.NoRef}
 	own := map[string]spawn.Ref{} // tmpfs, by their targets
+	var locked []string           // of those, that are to be read-only
 	for i := range s.Mounts {
 		e := s.Mounts[i]
 		if !e.PerRun {
@@ -116,17 +117,64 @@ func (s *Spec) ownExtra(p *spawn.Program) {
 			root.root = p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		}
 		target, m := e.Target, root
-		for above, ref := range own {
-			if below, ok := strings.CutPrefix(e.Target, above+"/"); ok {
-				e.Target, m = "/"+below, &mounter{Program: p, root: ref}
-				e.place(m)
-				break
-			}
+		if in, name, ok := findOwn(p, own, e.Target); ok {
+			e.Target, m = name, in
+			e.place(m)
+		}
+		if e.Tmpfs != nil && !e.Writable {
+			e.Writable = true // to us
+			locked = append(locked, target)
 		}
 		if ref := e.attachNew(root, m); e.Tmpfs != nil {
 			own[target] = ref
 		}
 	}
+	for _, f := range c.Written {
+		if in, name, ok := findOwn(p, own, f.Name); ok {
+			f.write(in, name, c.IDs)
+		}
+	}
+	for _, target := range locked {
+		root.lock(own[target], target)
+	}
+}
+
+// findOwn finds the innermost of the tmpfs that a path lies in, and its name there.
+func findOwn(p *spawn.Program, own map[string]spawn.Ref, path string) (m *mounter, name string, ok bool) {
+	best := ""
+	for above := range own {
+		if strings.HasPrefix(path, above+"/") && len(above) > len(best) {
+			best = above
+		}
+	}
+	if best == "" {
+		return nil, "", false
+	}
+	return &mounter{Program: p, root: own[best]}, path[len(best):], true
+}
+
+// A WrittenFile is written for a command.
+type WrittenFile struct {
+	Name string
+	Data []byte // must not be changed until the command has started
+	Mode int
+}
+
+// write makes the file in m, which is the command's alone.
+func (f *WrittenFile) write(m *mounter, name string, owner spawn.IDs) {
+	for i, c := range name {
+		if c == '/' && i > 0 {
+			m.mkdir(name[:i], 0o755)
+		}
+	}
+	fd := m.Do("create", f.Name, unix.SYS_OPENAT, m.root, rel(name), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if len(f.Data) > 0 {
+		m.Do("fallocate", f.Name, unix.SYS_FALLOCATE, fd, 0, 0, len(f.Data)) // else a write of less would be none's fault
+		m.Do("write", f.Name, unix.SYS_WRITE, fd, m.Pinned(f.Data), len(f.Data))
+	}
+	m.Do("chown", f.Name, unix.SYS_FCHOWN, fd, owner.UID, owner.GID)
+	m.Do("chmod", f.Name, unix.SYS_FCHMOD, fd, f.Mode)
+	m.Do("close", f.Name, unix.SYS_CLOSE, fd)
 }
 
 // attachNew makes what is in memory, and mounts it in m.

@@ -125,6 +125,17 @@ func (m *mounter) setAttrs(name string, attrs, flags int) {
 		m.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))), int(unsafe.Sizeof(attr)))
 }
 
+// lock makes a mount of ours at name read-only, whatever is at name by now.
+func (m *mounter) lock(mount spawn.Ref, name string) {
+	if !features.mountSetattr.supported() {
+		m.protectOnly(name, readOnly|noSuid|noDev)
+		return
+	}
+	attr := unix.MountAttr{Attr_set: readOnly}
+	m.Do("mount_setattr", name, unix.SYS_MOUNT_SETATTR, mount, "", unix.AT_EMPTY_PATH,
+		m.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))), int(unsafe.Sizeof(attr)))
+}
+
 // mountFlags translates mount attributes for mount(2).
 func mountFlags(attrs int) (flags int) {
 	for _, f := range [][2]int{{readOnly, unix.MS_RDONLY}, {noSuid, unix.MS_NOSUID}, {noDev, unix.MS_NODEV}, {noExec, unix.MS_NOEXEC}} {
