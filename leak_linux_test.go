@@ -86,10 +86,11 @@ func TestCloseLeavesNoDescriptor(t *testing.T) {
 func TestDroppedSandbox(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) {
 		leaks(t)
+		root := skeleton(t)
 		st := store(t)
 		mark := newMark()
 		forget(t, st, sandbox.Options{Store: st}, mark)
-		forget(t, st, sandbox.Options{Store: st, Rootfs: skeleton(t)}, mark)
+		forget(t, st, sandbox.Options{Store: st, Rootfs: root}, mark)
 		require.Eventually(t, func() bool {
 			runtime.GC()
 			all, err := st.Sandboxes(t.Context())

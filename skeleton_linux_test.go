@@ -38,12 +38,17 @@ func skeleton(t testing.TB) string {
 // idmapped layers (5.12), as an ordinary user of overlays in user namespaces (5.11). Only guests have such kernels.
 func needsUnion(t testing.TB) {
 	t.Helper()
-	if unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}) != unix.ENOSYS {
+	if unions() {
 		return
 	}
 	sb := box(t, sandbox.Options{Rootfs: t.TempDir()})
 	require.ErrorIs(t, sb.Prepare(t.Context()), errors.ErrUnsupported)
 	t.Skip("no union mounts before Linux 5.12")
+}
+
+// unions says whether the kernel is none of those.
+func unions() bool {
+	return unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}) != unix.ENOSYS
 }
 
 func writeFile(t testing.TB, root, name, content string, mode os.FileMode) {
