@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -110,7 +109,7 @@ func TestReady(t *testing.T) {
 			probes++
 			conn, err := sb.Dial(ctx, "tcp", ":80")
 			if err == nil {
-				err = conn.(net.Conn).Close()
+				err = conn.Close()
 			}
 			return err
 		}

@@ -96,7 +96,7 @@ func (s Security) validate(f *faults) {
 	if s.Notify != nil {
 		if err := checkNotify(s.Notify); err != nil {
 			f.add("Security.Notify", nil, err.Error())
-			return
+			s.Notify = nil
 		}
 	}
 	switch err := s.checkSeccomp(); {

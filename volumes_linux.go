@@ -51,11 +51,8 @@ func (s *Store) removeVolume(ctx context.Context, name string) error {
 		return err
 	}
 	path := filepath.Join(dir, name)
-	f, err := lockVolume(path, unix.LOCK_EX)
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return ErrInUse
-	case err != nil:
+	f, err := lockUnused(ctx, path)
+	if err != nil {
 		return err
 	}
 	defer f.Close()
@@ -65,6 +62,26 @@ func (s *Store) removeVolume(ctx context.Context, name string) error {
 		return err
 	}
 	return removeUpper(ctx, trash)
+}
+
+// lockUnused locks a volume that nobody uses. A program that is just being started by this one, newuidmap(1) say, has
+// our descriptors until its exec, also of a sandbox that was closed meanwhile.
+func lockUnused(ctx context.Context, path string) (*os.File, error) {
+	const patience = 300 * time.Millisecond
+	for end := time.Now().Add(patience); ; {
+		f, err := lockVolume(path, unix.LOCK_EX)
+		switch {
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return f, err
+		case time.Now().After(end):
+			return nil, ErrInUse
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // removed begins the names of volumes that are being removed.
@@ -102,14 +119,16 @@ func (s *Store) volume(ctx context.Context, name string) (*os.File, error) {
 	}
 	path := filepath.Join(dir, name)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		err := os.Mkdir(path, 0o755)
-		if err == nil {
-			err = os.Chmod(path, 0o755) // whatever the umask
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
+		made := os.Mkdir(path, 0o755)
+		if made != nil && !errors.Is(made, fs.ErrExist) {
+			return nil, made
 		}
 		f, err := lockVolume(path, unix.LOCK_SH)
+		if err == nil && made == nil {
+			if err = f.Chmod(0o755); err != nil { // whatever the umask
+				f.Close()
+			}
+		}
 		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}

@@ -14,8 +14,8 @@ import (
 
 // Pruned is what a Prune removed.
 type Pruned struct {
-	Layers int
-	Bytes  int64 // of the files of those layers
+	Layers int   // unpacked layers
+	Bytes  int64 // of the files of those
 	Blobs  int   // manifests, indexes and configurations
 }
 
