@@ -210,16 +210,20 @@ func (b *background) wait(ctx context.Context) error {
 // before.
 func (g *Group) Release() {
 	g.shut()
-	if g.reuse() {
-		return
+	if !g.reuse() {
+		g.retire()
 	}
-	g.discard()
 }
 
 // discard is Release for what nobody can use again.
 func (g *Group) discard() {
 	g.meddle()
 	g.shut()
+	g.retire()
+}
+
+// retire leaves g, which is shut, to the background.
+func (g *Group) retire() {
 	g.drain()
 	if !g.tree.bg.remove(g) {
 		g.dropFiles() // Tree.Close removes it.
@@ -239,8 +243,16 @@ func (b *background) remove(g *Group) bool {
 	return true
 }
 
-// tryRemove says whether g is gone; if not, those who are in it have been sent a kill.
+// tryRemove says whether g is gone; if not, those who are in it have been sent a kill. The kernel lets go of the memory
+// of the dead a little later (RCU): a leaf that was unclean for that alone serves on after all.
 func (g *Group) tryRemove() bool {
+	if g.reuse() {
+		return true
+	}
+	if g.leaf {
+		g.parent.pool.noteReturn(false)
+	}
+	g.meddle()
 	g.dropFiles()
 	ps := g.places()
 	if removeOnce(ps) == nil {

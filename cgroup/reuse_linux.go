@@ -19,15 +19,16 @@ func (g *Group) reuse() bool {
 		return false
 	}
 	defer g.update.Unlock()
-	var c *Group
-	if g.clean() && g.reset() {
-		c = g.successor()
+	if !g.clean() || !g.reset() {
+		return false
 	}
-	if c != nil {
-		p.put(c, nil)
+	c := g.successor()
+	if c == nil {
+		return false
 	}
-	p.noteReturn(c != nil)
-	return c != nil
+	p.put(c, nil)
+	p.noteReturn(true)
+	return true
 }
 
 // untouched says whether nobody can act any more on who is in the directories.
