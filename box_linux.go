@@ -322,6 +322,12 @@ func (b *box) listen(ctx context.Context, network, addr string) (net.Listener, e
 	return b.net.Listen(ctx, network, addr)
 }
 
+// files is the root file system for the embedder, as the sandbox's root.
+func (b *box) files() *rootfs.Root {
+	ids := b.user.ids
+	return rootfs.NewRoot(b.world.Root(), b.world.UserNS(), ids.UIDs[0].Inside, ids.GIDs[0].Inside)
+}
+
 // close takes down what there is of a box, built or not: the record goes last,
 // so that a crash in between loses nothing.
 func (b *box) close() error {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // Sandboxes are made of Linux namespaces: elsewhere every use is an error.
@@ -25,6 +27,8 @@ func newBox(_ context.Context, o *Options) (*box, error) {
 }
 
 func (*box) close() error { return nil }
+
+func (*box) files() *rootfs.Root { return nil }
 
 func (*box) update(Limits) error { return unsupported() }
 

@@ -92,6 +92,8 @@
 //     concurrently. Close during Run gives Killed and os.ErrClosed.
 //   - Dial and Listen resolve addresses in the sandbox, never by the embedder's
 //     resolver. Close closes Listeners; Conns belong to the caller.
+//   - Root gives files of a running sandbox in and out. Commands that rename and link
+//     meanwhile neither lead it out of their root nor keep it waiting.
 //   - Nothing is silent: what was asked for and can't be had is an error; what was
 //     done is in Result.Applied.
 //
@@ -108,8 +110,8 @@
 // # Not guaranteed, yet
 //
 // The private file systems are bounded by half of the machine's memory each, as
-// tmpfs is, unless Limits.Memory does. A limit on disk space is to come, and so
-// are terminals, volumes and bridges. On cgroup v1 the scope of a memory kill is
+// tmpfs is, unless Limits.Memory or Limits.Disk does. Terminals and bridges are to
+// come. On cgroup v1 the scope of a memory kill is
 // that of the innermost limit that was touched at all, and page cache touches a
 // limit, too. Where the kernel has no Landlock (Applied.Landlock is 0; before
 // 5.19, or lsm= without it) a hostile image can have the embedding program's own

@@ -127,6 +127,28 @@ func ExampleNotify() {
 	// <nil>
 }
 
+// Files in, a command, files out.
+func ExampleSandbox_Root() {
+	sb := sandbox.New(sandbox.Options{Store: exampleStore()})
+	defer sb.Close()
+	ctx := context.Background()
+	root, err := sb.Root(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(root.WriteFile("/tmp/in.csv", []byte("b,2\na,1\n"), 0o644))
+	_, err = sb.Output(ctx, sandbox.Command("sh", "-c", "mkdir /tmp/out && sort /tmp/in.csv >/tmp/out/sorted.csv"))
+	fmt.Println(err)
+	result, err := root.ReadFile("/tmp/out/sorted.csv")
+	fmt.Print(string(result), err, "\n")
+	// Output:
+	// <nil>
+	// <nil>
+	// a,1
+	// b,2
+	// <nil>
+}
+
 // A build: sources of the host's, read-only; a place for its results; a secret that is in no file of the host's.
 func ExampleOptions_mounts() {
 	src, err := os.MkdirTemp("", "src-")

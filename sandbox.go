@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // A Sandbox is a set of namespaces, mounts and limits that commands run in. It
@@ -194,6 +196,18 @@ func (s *Sandbox) Listen(ctx context.Context, network, addr string) (net.Listene
 	}
 	l, err := b.listen(ctx, network, addr)
 	return l, s.wrap("listen", err)
+}
+
+// Root gives access to the files of the sandbox as its root user, whether commands run in it or not; rootfs.Root says how
+// that is safe from them. It shows what all commands share: neither a Run's own mounts (rootfs.PerRun, Cmd.Files) nor
+// processes in /proc. It is of use as long as the Sandbox is: after Close every method returns os.ErrClosed, and a file
+// that was opened before can still be read.
+func (s *Sandbox) Root(ctx context.Context) (*rootfs.Root, error) {
+	b, err := s.core.open(ctx)
+	if err != nil {
+		return nil, s.wrap("root", err)
+	}
+	return b.files(), nil
 }
 
 // Name returns the sandbox's name, empty as long as one has still to be made up.

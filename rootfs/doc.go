@@ -18,6 +18,8 @@
 //	…
 //	err = rootfs.Remove(ctx, "/run/app/upper") // whatever the container left there
 //
+// A [Root] works on the files of such a tree as a user of its user namespace, while others do, too.
+//
 // # Guarantees
 //
 //   - Open returns a mount that was seen to take a file, or an error; never one that silently came up read-only.
@@ -25,6 +27,7 @@
 //   - Nothing in a layer redirects to another file (metacopy and redirects are off); device nodes and set-user-ID bits in
 //     it have no effect unless asked for.
 //   - Remove touches nothing outside of the directory that it is given, whatever is in it.
+//   - A Root reaches nothing outside of its tree and waits for nobody in it; what it gives of a tree is bounded.
 //   - Faults of a configuration come all at once, each a [FieldError], before anything is made.
 //
 // # Not guaranteed

@@ -1,6 +1,8 @@
 package rootfs_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +28,45 @@ func ExampleMount_Validate() {
 	// Source: "/no such directory": no such file or directory
 	// Size: 1: only for a Tmpfs
 	// true true
+}
+
+// A tree that somebody else fills is read without leaving it, and without waiting for its FIFOs.
+func ExampleRoot() {
+	dir, err := os.MkdirTemp("", "tree-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	top, err := os.Open(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer top.Close()
+	root := rootfs.NewRoot(top, nil, os.Getuid(), os.Getgid())
+	fmt.Println(root.MkdirAll("/var/log", 0o755), root.WriteFile("/var/log/app", []byte("started\n"), 0o644))
+	fmt.Println(root.Symlink("/etc/passwd", "/var/log/evil"))
+	_, err = root.ReadFile("/var/log/evil")
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+
+	var archive bytes.Buffer
+	if err := root.CopyOut(context.Background(), "/var", &archive, rootfs.CopyOptions{MaxBytes: 1 << 20}); err != nil {
+		log.Fatal(err)
+	}
+	for r := tar.NewReader(&archive); ; {
+		h, err := r.Next()
+		if err != nil {
+			break
+		}
+		fmt.Println(h.Name, h.Size)
+	}
+	// Output:
+	// <nil> <nil>
+	// <nil>
+	// true
+	// ./ 0
+	// log/ 0
+	// log/app 8
+	// log/evil 0
 }
 
 // Two layers and an upper one become a directory tree. An ordinary user can't mount it from outside of a user namespace.
