@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
@@ -29,6 +30,10 @@ func newBox(_ context.Context, o *Options) (*box, error) {
 func (*box) close() error { return nil }
 
 func (*box) files() *rootfs.Root { return nil }
+
+func (*box) commit(context.Context, string, CommitOptions) (*image.Image, error) {
+	return nil, unsupported()
+}
 
 func (*box) update(Limits) error { return unsupported() }
 

@@ -12,6 +12,8 @@
 //		fmt.Println(l.Dir)
 //	}
 //
+// Commit makes new images of layers that are there and one more; Push and Save give images to others, Tag names them.
+//
 // Images come from registries (basic and bearer authentication, credentials from Docker's configuration), OCI layouts,
 // and the archives of docker save; see ParseReference. Layers may be compressed by gzip or zstd, or not at all, whatever
 // their media type says. There is no daemon: a Store is a directory that any number of goroutines and processes use at

@@ -141,7 +141,12 @@ func (a *dockerArchive) child(context.Context, v1.Descriptor) ([]byte, error) {
 	return nil, invalidf("docker archive: no indexes")
 }
 
-func (a *dockerArchive) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+func (a *dockerArchive) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	if len(a.members) == 0 { // it is read for this blob alone
+		if _, err := a.top(ctx, v1.Platform{}); err != nil {
+			return nil, err
+		}
+	}
 	file, ok := a.members[d.Digest]
 	if !ok {
 		return nil, missingf("blob %s: not in the archive", d.Digest)

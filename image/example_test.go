@@ -3,6 +3,8 @@
 package image_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"testing/fstest"
 
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -43,6 +46,45 @@ func Example() {
 	}
 	fmt.Printf("%d layer, %s", len(img.Layers), motd)
 	// Output: 1 layer, welcome
+}
+
+// An image made of files at hand, saved for others to load.
+func ExampleStore_Commit() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := image.Open(filepath.Join(dir, "store"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	var layer bytes.Buffer
+	archive := tar.NewWriter(&layer)
+	if err := errors.Join(archive.AddFS(fstest.MapFS{"greeting": {Data: []byte("hello"), Mode: 0o644}}), archive.Close()); err != nil {
+		log.Fatal(err)
+	}
+	_, err = store.Commit(ctx, "hello:1", image.CommitOptions{Layer: &layer, Edit: func(c *image.Config) { c.Cmd = []string{"/bin/sh"} }})
+	fmt.Println(err)
+
+	file, err := os.Create(filepath.Join(dir, "hello.tar"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(store.Save(ctx, "hello:1", file), file.Close())
+	loaded, err := store.Pull(ctx, "oci-archive:"+file.Name(), image.PullOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(loaded.Config.Cmd, len(loaded.Layers))
+	used, err := store.Usage(ctx)
+	fmt.Println(used[0].Ref, used[0].Bytes, err)
+	// Output:
+	// <nil>
+	// <nil> <nil>
+	// [/bin/sh] 1
+	// docker.io/library/hello:1 5 <nil>
 }
 
 func ExampleParseReference() {

@@ -21,6 +21,8 @@ type Image struct {
 	// Root is what the root directory is to look like. An overlay's root takes its attributes from the upper directory,
 	// so whoever mounts Layers has to give them to that.
 	Root Root
+
+	source string // reference that its compressed layers can be had by
 }
 
 // Layer is one unpacked layer. Dir is never written to: it is shared by all images and processes.

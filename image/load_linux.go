@@ -13,31 +13,40 @@ import (
 // load makes an Image of what the store has. Something missing is fs.ErrNotExist, and so is what a broken disk changed:
 // a Pull mends it.
 func (s *Store) load(ref string, rec recordImage) (*Image, error) {
-	var m v1.Manifest
-	if err := s.loadJSON(rec.Manifest, &m); err != nil {
+	config, layers, err := s.loadLayers(rec.Manifest)
+	if err != nil {
 		return nil, err
+	}
+	return newImage(ref, rec, config, layers), nil
+}
+
+// loadLayers finds all that a manifest needs.
+func (s *Store) loadLayers(manifest v1.Hash) (*v1.ConfigFile, []stored, error) {
+	var m v1.Manifest
+	if err := s.loadJSON(manifest, &m); err != nil {
+		return nil, nil, err
 	}
 	config := new(v1.ConfigFile)
 	if err := s.loadJSON(m.Config.Digest, config); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	diffs := config.RootFS.DiffIDs
 	chain, err := chainIDs(diffs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	layers := make([]stored, len(diffs))
 	for i, diff := range diffs {
 		l, ok, err := s.findLayer(i, diff, chain[i])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !ok {
-			return nil, missingf("layer %s: not in the store", diff)
+			return nil, nil, missingf("layer %s: not in the store", diff)
 		}
 		layers[i] = l
 	}
-	return newImage(ref, rec, config, layers), nil
+	return config, layers, nil
 }
 
 func (s *Store) loadJSON(h v1.Hash, v any) error {
@@ -78,7 +87,7 @@ func visibleLayers(layers []stored) []stored {
 func newImage(ref string, rec recordImage, config *v1.ConfigFile, layers []stored) *Image {
 	img := &Image{
 		Ref: ref, Digest: rec.Manifest.String(), Platform: rec.Platform, Config: newConfig(config.Config),
-		Root: Root{Mode: 0o755},
+		Root: Root{Mode: 0o755}, source: rec.Source,
 	}
 	for _, l := range layers {
 		if l.meta.Root != nil {

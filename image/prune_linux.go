@@ -16,7 +16,7 @@ import (
 type Pruned struct {
 	Layers int   // unpacked layers
 	Bytes  int64 // of the files of those
-	Blobs  int   // manifests, indexes and configurations
+	Blobs  int   // manifests, indexes, configurations and compressed layers
 }
 
 // pruneBatch is how many layers are locked at a time.
@@ -229,6 +229,11 @@ func (s *Store) mark(used map[string]bool, i recordImage) error {
 	var m v1.Manifest
 	var c v1.ConfigFile
 	err := s.loadJSON(i.Manifest, &m)
+	for _, d := range m.Layers {
+		if checkHash(d.Digest) == nil {
+			used[s.blobPath(d.Digest)] = true
+		}
+	}
 	if err == nil && checkHash(m.Config.Digest) == nil {
 		used[s.blobPath(m.Config.Digest)] = true
 		err = s.loadJSON(m.Config.Digest, &c)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -48,7 +49,7 @@ func (s *Store) pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 	if err != nil {
 		return nil, err
 	}
-	img, err := s.fetch(ctx, src, job{ref: r.String(), want: want, opts: o})
+	img, err := s.fetch(ctx, src, job{ref: r.String(), want: want, opts: o, source: r.String()})
 	return img, errors.Join(err, src.close())
 }
 
@@ -70,7 +71,24 @@ type job struct {
 	ref  string
 	want v1.Platform
 	opts PullOptions
+
+	source string // of the compressed layers
 }
+
+// pinned is the source of exactly that image.
+func (j job) pinned(target v1.Hash) string {
+	r, err := parseReference(j.source)
+	if err != nil || r.kind != kindRegistry {
+		return j.source
+	}
+	if _, ok := r.ref.(name.Digest); ok {
+		return j.source
+	}
+	return r.ref.Context().Name() + "@" + target.String()
+}
+
+// keeper is a source whose compressed layers the store keeps: files that may be moved away.
+type keeper interface{ keep() map[v1.Hash]string }
 
 // fetch gets everything, brings it to the disk, and then says that the image is there.
 func (s *Store) fetch(ctx context.Context, src source, j job) (*Image, error) {
@@ -106,11 +124,18 @@ func (s *Store) fetchInto(ctx context.Context, p *puller) (*Image, error) {
 	if err := p.w.writeFile(s.blobPath(p.r.manifest.Config.Digest), p.r.raw); err != nil {
 		return nil, err
 	}
+	if k, ok := p.src.(keeper); ok {
+		for h, path := range k.keep() {
+			if err := s.keepBlob(h, path); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if err := s.settle(layers); err != nil {
 		return nil, err
 	}
 	last := p.r.docs[len(p.r.docs)-1]
-	rec := recordImage{Platform: platformString(p.r.platform), Asked: platformString(p.job.want), Manifest: last.digest, Target: p.r.target}
+	rec := recordImage{Platform: platformString(p.r.platform), Asked: platformString(p.job.want), Manifest: last.digest, Target: p.r.target, Source: p.job.pinned(p.r.target)}
 	if err := s.writeRecord(ctx, p.w, p.job.ref, rec); err != nil {
 		return nil, err
 	}

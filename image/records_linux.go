@@ -26,6 +26,7 @@ type recordImage struct {
 	Asked    string  // platform that was asked for
 	Manifest v1.Hash // for the platform
 	Target   v1.Hash // what the reference named: the manifest, or the index that has it
+	Source   string  // reference that its compressed layers can be had by, if the store has not kept them
 }
 
 func refID(ref string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(ref))) }

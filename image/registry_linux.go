@@ -33,10 +33,7 @@ func openRegistry(ctx context.Context, r Reference, o PullOptions) (source, erro
 		ref = insecure
 	}
 	conns := newTransport()
-	var rt http.RoundTripper = retry{conns}
-	if !o.Insecure {
-		rt = httpsOnly{rt}
-	}
+	rt := asRoundTripper(conns, o.Insecure)
 	repo := ref.Context()
 	client, err := authorize(ctx, repo, o.Keychain, rt)
 	if err != nil {
@@ -44,6 +41,13 @@ func openRegistry(ctx context.Context, r Reference, o PullOptions) (source, erro
 		return nil, registryError(err)
 	}
 	return &registry{ref: ref, conns: conns, client: client}, nil
+}
+
+func asRoundTripper(conns *http.Transport, insecure bool) http.RoundTripper {
+	if insecure {
+		return retry{conns}
+	}
+	return httpsOnly{retry{conns}}
 }
 
 func authorize(ctx context.Context, repo name.Repository, keys authn.Keychain, rt http.RoundTripper) (*http.Client, error) {

@@ -11,7 +11,7 @@ import (
 
 // Store is a directory with images and their unpacked layers:
 //
-//	blobs/ALG/HEX                manifests, indexes and configurations, byte for byte
+//	blobs/ALG/HEX                manifests, indexes and configurations, byte for byte; compressed layers that were made here
 //	layers/ALG/HEX/fs            the tree of a layer, HEX being its diff id, or its chain id if the tree depends on the
 //	                             layers below it (layer.json says which)
 //	layers/ALG/HEX/layer.json    what unpacking found out
@@ -105,6 +105,15 @@ func (w *workspace) writeFile(path string, data []byte) error {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// keepBlob moves a file, which is on the disk, to where the blob belongs.
+func (s *Store) keepBlob(h v1.Hash, path string) error {
+	to := s.blobPath(h)
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.Rename(path, to)
 }
 
 // readBlob reads a blob of the store and verifies it.

@@ -5,6 +5,7 @@ package image
 import (
 	"context"
 	"errors"
+	"io"
 )
 
 // Store is a directory with images and their unpacked layers. It needs Linux.
@@ -42,8 +43,31 @@ func (*Store) Hold(_ context.Context, img *Image) (release func(), err error) {
 type Pruned struct {
 	Layers int   // unpacked layers
 	Bytes  int64 // of the files of those
-	Blobs  int   // manifests, indexes and configurations
+	Blobs  int   // manifests, indexes, configurations and compressed layers
 }
 
 // Prune needs Linux.
 func (*Store) Prune(context.Context) (Pruned, error) { return Pruned{}, errors.ErrUnsupported }
+
+// Commit needs Linux.
+func (*Store) Commit(_ context.Context, ref string, _ CommitOptions) (*Image, error) {
+	return nil, &Error{Op: "commit", Object: ref, Err: errors.ErrUnsupported}
+}
+
+// Tag needs Linux.
+func (*Store) Tag(_ context.Context, ref, _ string) error {
+	return &Error{Op: "tag", Object: ref, Err: errors.ErrUnsupported}
+}
+
+// Push needs Linux.
+func (*Store) Push(_ context.Context, _, to string, _ PushOptions) error {
+	return &Error{Op: "push", Object: to, Err: errors.ErrUnsupported}
+}
+
+// Save needs Linux.
+func (*Store) Save(_ context.Context, ref string, _ io.Writer) error {
+	return &Error{Op: "save", Object: ref, Err: errors.ErrUnsupported}
+}
+
+// Usage needs Linux.
+func (*Store) Usage(context.Context) ([]Used, error) { return nil, errors.ErrUnsupported }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"syscall"
 	"time"
 
@@ -32,8 +33,22 @@ func (r *Root) CopyOut(ctx context.Context, name string, w io.Writer, o CopyOpti
 	return pathError("copy out", name, c.all(name))
 }
 
+// CopyLayer writes the changes that an overlayfs has put into its upper directory, which is the Root's tree, to w as a layer
+// of an image (layer.md of the OCI image specification): as CopyOut, with ".wh.NAME" for a name that was removed from the
+// layers below and ".wh..wh..opq" for a directory that was replaced. The ids must be those of the Root's user namespace.
+// Names that skip says, relative to the top, are left out, with all below them. The overlay may be in use: what is
+// changed meanwhile is in the layer or not.
+func (r *Root) CopyLayer(ctx context.Context, w io.Writer, skip func(name string) bool) error {
+	c := &copyOut{r: r, ctx: ctx, tar: tar.NewWriter(w), links: map[inode]string{}, layer: true, skip: skip}
+	c.bytes, c.entries = 1<<62, 1<<62
+	c.mostBytes, c.mostEntries = c.bytes, c.entries
+	return pathError("copy layer", "/", c.all("/"))
+}
+
 type copyOut struct {
 	r     *Root
+	layer bool                   // of an overlayfs
+	skip  func(name string) bool // nil: nothing
 	ctx   context.Context
 	tar   *tar.Writer
 	links map[inode]string // where regular files with several names went
@@ -101,6 +116,14 @@ func (c *copyOut) content(prefix string, dir, depth int) error {
 	names, err := readDir(c.ctx, dir, c.entries)
 	if err != nil {
 		return c.limit(err)
+	}
+	if c.skip != nil {
+		names = slices.DeleteFunc(names, func(n child) bool { return c.skip(prefix + n.name) })
+	}
+	if c.layer && prefix != "" {
+		if err := c.opaque(prefix, dir); err != nil {
+			return err
+		}
 	}
 	var dirs []*node
 	for len(names) > 0 {
@@ -263,10 +286,41 @@ func (c *copyOut) entry(prefix string, d *node) error {
 		h.Typeflag = tar.TypeFifo
 	case unix.S_IFREG:
 		return c.regular(h, d)
+	case unix.S_IFCHR:
+		if c.layer && d.st.Rdev_major == 0 && d.st.Rdev_minor == 0 {
+			return c.mark(prefix, ".wh."+d.name)
+		}
+		return nil
 	default:
 		return nil
 	}
 	return c.tar.WriteHeader(h)
+}
+
+// mark writes one of the marks of a layer.
+func (c *copyOut) mark(prefix, name string) error {
+	return c.tar.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: prefix + name, Mode: 0o644})
+}
+
+// opaque marks a directory of an upper layer that hides those below. The attribute that root's overlays have is out of reach
+// from a user namespace, that of others from outside of it (fs/xattr.c, xattr_permission).
+func (c *copyOut) opaque(prefix string, dir int) error {
+	value := make([]byte, 8)
+	n, err := unix.Fgetxattr(dir, "trusted.overlay.opaque", value)
+	if err != nil {
+		var get spawn.Ref
+		_, p, err := c.r.call(c.ctx, []int{dir}, func(k *call) {
+			get = k.Try("fgetxattr", prefix, unix.SYS_FGETXATTR, k.in[0], "user.overlay.opaque", k.Pinned(value), len(value))
+		})
+		if err != nil {
+			return err
+		}
+		n = p.Result(get)
+	}
+	if n != 1 || value[0] != 'y' {
+		return nil
+	}
+	return c.mark(prefix, ".wh..wh..opq")
 }
 
 func (c *copyOut) regular(h *tar.Header, d *node) error {

@@ -87,6 +87,11 @@ func (r *Root) CopyOut(_ context.Context, name string, _ io.Writer, _ CopyOption
 	return noRoot("copy out", name)
 }
 
+// CopyLayer needs Linux.
+func (r *Root) CopyLayer(context.Context, io.Writer, func(name string) bool) error {
+	return noRoot("copy layer", "/")
+}
+
 // CopyIn needs Linux.
 func (r *Root) CopyIn(_ context.Context, dir string, _ io.Reader, _ CopyOptions) error {
 	return noRoot("copy in", dir)

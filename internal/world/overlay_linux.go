@@ -125,6 +125,16 @@ func (s *Spec) etcFiles() map[string][]byte {
 	return map[string][]byte{"hosts": s.Hosts, "resolv.conf": s.Resolv, "hostname": []byte(s.Hostname + "\n")}
 }
 
+// Skeleton lists what of an upper directory is the World's own, with all below it: names relative to its top.
+func Skeleton() []string {
+	var s Spec
+	names := []string{"dev", "proc", "sys"}
+	for name := range s.etcFiles() {
+		names = append(names, "etc/"+name)
+	}
+	return names
+}
+
 // Skeleton makes, in a new upper directory, what every root must have and an
 // image may leave out or have made links of: the places of mounts, and the files
 // of /etc that are the sandbox's own. owner is who root of the sandbox is outside.

@@ -1,0 +1,97 @@
+package sandbox_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/image"
+	"github.com/seed-5a9fb6e0/sandbox/internal/imagetest"
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
+)
+
+// changes are all kinds of them.
+const changes = `set -e
+	rm -rf /var; mkdir /var; echo new >/var/new
+	rm /etc/group; rm -r /home/user; mkdir -p /home/user/deep/er; echo f >/home/user/f; ln /home/user/f /home/user/g
+	mv /usr /usr2; ln -s /nowhere /dangling; mkfifo /pipe; chmod 4711 /home/user/f; chmod 1777 /home
+	echo more >>/etc/passwd; rm /root -r; echo a file >/root; rm /sbin; mkdir /sbin
+	touch -d '2001-02-03 04:05:06' /home/user/deep; echo x >'/odd
+name'`
+
+// describeAll has all that is in the image's own files.
+const describeAll = `find / -xdev ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path '/job*' ! -path '/secret' ! -path '/bin/*' ! -path /etc/hostname ! -path /etc/hosts ! -path '/etc/resolv.conf' |
+	sort | while read -r f; do echo "$f $(stat -c '%A %u %g %s %h' "$f") $(readlink "$f")"; test ! -f "$f" || md5sum <"$f"; done`
+
+// A sandbox's changes become an image: sandboxes made of it begin with them, and go on apart.
+func TestCommit(t *testing.T) {
+	asEachUser(t, func(t *testing.T) {
+		leaks(t)
+		needsUnion(t)
+		registry := imagetest.Registry(t)
+		imagetest.Push(t, registry+"/busybox:1", imagetest.Busybox(t))
+		st := store(t)
+		secret := "not for an image"
+		o := sandbox.Options{Store: st, Image: registry + "/busybox:1", Mounts: []rootfs.Mount{
+			{Type: rootfs.File, Target: "/secret", Data: []byte(secret), Mode: 0o400}, {Type: rootfs.Tmpfs, Target: "/job", Writable: true}}}
+		sb := box(t, o)
+		shell(t, sb, changes+"; echo "+secret[:3]+"$(cut -c4- /secret) >/job/copy")
+		root := shell(t, sb, describeAll)
+		img, err := sb.Commit(t.Context(), "app:1", sandbox.CommitOptions{Author: "me", Comment: "all kinds", Edit: func(c *image.Config) {
+			c.Env, c.Cmd = append(c.Env, "COMMITTED=1"), []string{"/bin/sh", "-c", "echo $COMMITTED"}
+		}})
+		require.NoError(t, err)
+		var archive bytes.Buffer
+		require.NoError(t, st.Images().Save(t.Context(), "app:1", &archive))
+		require.NotContains(t, archive.String(), secret)
+		require.NoError(t, st.Images().Push(t.Context(), "app:1", registry+"/app:pushed", image.PushOptions{}))
+
+		for _, ref := range []string{"app:1", registry + "/app:pushed"} {
+			fork := box(t, sandbox.Options{Store: st, Image: ref})
+			require.Equal(t, root, shell(t, fork, describeAll))
+			require.Equal(t, "1", output(t, fork, sandbox.Entrypoint()))
+			require.Equal(t, "2001-02-03", shell(t, fork, "date -r /home/user/deep +%Y-%m-%d"))
+			shell(t, fork, "echo apart >/apart; rm -rf /var")
+		}
+		require.Equal(t, "new", shell(t, box(t, sandbox.Options{Store: st, Image: "app:1", Pull: image.PullOptions{Policy: image.PullNever}}), "ls /var; ls /apart 2>/dev/null; true"))
+		// On top of that, once more, with nothing changed.
+		again, err := box(t, sandbox.Options{Store: st, Image: "app:1"}).Commit(t.Context(), "app:2", sandbox.CommitOptions{})
+		require.NoError(t, err)
+		require.Equal(t, img.Config, again.Config)
+		require.Equal(t, root, shell(t, box(t, sandbox.Options{Store: st, Image: "app:2"}), describeAll))
+
+		require.NoError(t, sb.Close())
+		_, err = sb.Commit(t.Context(), "app:3", sandbox.CommitOptions{})
+		require.Error(t, err)
+	})
+}
+
+// What can't be committed says so, and a bad name is refused.
+func TestCommitErrors(t *testing.T) {
+	asEachUser(t, func(t *testing.T) {
+		leaks(t)
+		needsUnion(t)
+		registry := imagetest.Registry(t)
+		imagetest.Push(t, registry+"/busybox:1", imagetest.Busybox(t))
+		o := sandbox.Options{Image: registry + "/busybox:1"}
+		for name, o := range map[string]sandbox.Options{"host userland": {}, "rootfs": {Rootfs: skeleton(t)}} {
+			_, err := box(t, o).Commit(t.Context(), "x", sandbox.CommitOptions{})
+			require.ErrorIs(t, err, errors.ErrUnsupported, name)
+		}
+		sb := box(t, o)
+		for _, ref := range []string{"", "oci:/x", "UPPER", "x@sha256:" + strings.Repeat("0", 64)} {
+			_, err := sb.Commit(t.Context(), ref, sandbox.CommitOptions{})
+			require.ErrorIs(t, err, fs.ErrInvalid, ref)
+		}
+		o.Limits.Disk = 64 << 20
+		if !noDisk(t, sandbox.Options{Rootfs: skeleton(t), Limits: o.Limits}) {
+			_, err := box(t, o).Commit(t.Context(), "x", sandbox.CommitOptions{})
+			require.ErrorIs(t, err, errors.ErrUnsupported)
+		}
+	})
+}
