@@ -64,7 +64,9 @@ func applets(t testing.TB, bin string) []Entry {
 		case "sh":
 			entries = append(entries, Symlink("bin/sh", "busybox"))
 		default:
-			entries = append(entries, Link("bin/"+applet, "bin/busybox"))
+			link := Link("bin/"+applet, "bin/busybox")
+			link.Mode = 0o755 // as tar(1) has it; podman gives the file that of its last link
+			entries = append(entries, link)
 		}
 	}
 	return entries

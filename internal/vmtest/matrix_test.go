@@ -15,7 +15,7 @@ import (
 
 // What of the root package the matrix leaves out.
 const notInGuests = "TestImportGraph|TestThirdParty|TestNoCgo|TestPackageDocs|TestPackageExamples|TestExported|TestExportedRules|TestFiles|TestReadme" + // need sources and go
-	"|TestImageDebianPython|TestImageFromRegistry" + // need mmdebstrap and an archive
+	"|TestImageDebianPython|TestImageFromRegistry|TestCommitForOthers" + // need mmdebstrap and an archive, or other clients
 	"|TestThousandSandboxes|TestStdioIntact|TestEmbedderKilledAnywhere" // take more than five minutes each in a guest
 
 // TestMatrix runs the suites on each kernel in each mode, so that every fallback is run by some real kernel.
