@@ -35,6 +35,8 @@ func (*box) commit(context.Context, string, CommitOptions) (*image.Image, error)
 	return nil, unsupported()
 }
 
+func (*box) diff(context.Context) ([]Change, error) { return nil, unsupported() }
+
 func (*box) update(Limits) error { return unsupported() }
 
 func (*box) dial(context.Context, string, string) (net.Conn, error) { return nil, unsupported() }

@@ -13,30 +13,43 @@ import (
 
 // commit makes an image of the upper layer.
 func (b *box) commit(ctx context.Context, ref string, o CommitOptions) (*image.Image, error) {
-	switch {
-	case b.image == nil:
+	if b.image == nil {
 		return nil, &world.Unsupported{What: "a commit of a sandbox without an image",
 			Remedy: "give it an Options.Image; Root's CopyOut takes files of every sandbox"}
-	case b.opts.Limits.Disk > 0:
-		return nil, &world.Unsupported{What: "a commit of changes in memory", Remedy: "leave Limits.Disk out; Root's CopyOut takes files of every sandbox"}
 	}
-	upper, err := os.Open(filepath.Join(b.upper, "upper"))
+	layer, done, err := b.layer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer upper.Close()
+	defer done()
+	return b.store.images.Commit(ctx, ref, image.CommitOptions{Base: b.image, Layer: layer, Edit: o.Edit, Author: o.Author, Comment: o.Comment})
+}
+
+// layer reads what was changed as a layer of an image, until done is called.
+func (b *box) layer(ctx context.Context) (_ io.Reader, done func(), err error) {
+	switch {
+	case b.upper == "":
+		return nil, nil, &world.Unsupported{What: "the changes of a sandbox without layers", Remedy: "give it an Options.Image or Rootfs"}
+	case b.opts.Limits.Disk > 0:
+		return nil, nil, &world.Unsupported{What: "the changes of a sandbox that has them in memory", Remedy: "leave Limits.Disk out"}
+	}
+	upper, err := os.Open(filepath.Join(b.upper, "upper"))
+	if err != nil {
+		return nil, nil, err
+	}
 	ids := b.user.ids
 	root := rootfs.NewRoot(upper, b.world.UserNS(), ids.UIDs[0].Inside, ids.GIDs[0].Inside)
-	layer, to := io.Pipe()
-	done := make(chan struct{})
-	go func() { // ends when the reader closes
-		defer close(done)
+	from, to := io.Pipe()
+	over := make(chan struct{})
+	go func() { // ends when done closes the other end
+		defer close(over)
 		to.CloseWithError(root.CopyLayer(ctx, to, b.notOfTheImage()))
 	}()
-	img, err := b.store.images.Commit(ctx, ref, image.CommitOptions{Base: b.image, Layer: layer, Edit: o.Edit, Author: o.Author, Comment: o.Comment})
-	layer.CloseWithError(os.ErrClosed)
-	<-done
-	return img, err
+	return from, func() {
+		from.CloseWithError(os.ErrClosed)
+		<-over
+		upper.Close()
+	}, nil
 }
 
 // notOfTheImage says what of the upper layer was put there by us.

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -68,6 +69,50 @@ func TestCommit(t *testing.T) {
 		require.NoError(t, sb.Close())
 		_, err = sb.Commit(t.Context(), "app:3", sandbox.CommitOptions{})
 		require.Error(t, err)
+	})
+}
+
+// Diff tells what docker diff would.
+func TestDiff(t *testing.T) {
+	asEachUser(t, func(t *testing.T) {
+		leaks(t)
+		needsUnion(t)
+		registry := imagetest.Registry(t)
+		imagetest.Push(t, registry+"/layers:1", imagetest.Image(t,
+			imagetest.Layer(t, imagetest.Dir("a", 0o755), imagetest.File("a/gone", "x", 0o644), imagetest.File("a/kept", "x", 0o644), imagetest.Dir("o", 0o755), imagetest.File("o/hidden", "x", 0o644)),
+			imagetest.Layer(t, imagetest.Dir("a", 0o755), imagetest.Whiteout("a/.wh.gone"), imagetest.Dir("o", 0o755), imagetest.Whiteout("o/.wh..wh..opq"), imagetest.File("o/seen", "x", 0o644), imagetest.File("f", "x", 0o644))))
+		root := skeleton(t)
+		writeFile(t, root, "var/old", "old", 0o644)
+		diff := func(sb *sandbox.Sandbox) string {
+			list, err := sb.Diff(t.Context())
+			require.NoError(t, err)
+			var lines []string
+			for _, c := range list {
+				lines = append(lines, fmt.Sprint(c.Kind, c.Path))
+			}
+			return strings.Join(lines, " ")
+		}
+		sb := box(t, sandbox.Options{Image: registry + "/layers:1", Mounts: []rootfs.Mount{{Type: rootfs.File, Target: "/file"}}})
+		require.NoError(t, sb.Prepare(t.Context()))
+		require.Empty(t, strings.Trim(diff(sb), "CA/tmprunec "), "places of mounts")
+		files, err := sb.Root(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, errors.Join(files.WriteFile("/a/gone", nil, 0o644), files.WriteFile("/o/hidden", nil, 0o644), files.WriteFile("/a/kept", []byte("more"), 0o644),
+			files.Remove("/f"), files.Mkdir("/new", 0o755), files.WriteFile("/new/f", nil, 0o644), files.Remove("/o/seen"), files.WriteFile("/a/temporary", nil, 0o644), files.Remove("/a/temporary")))
+		got := " " + diff(sb) + " "
+		for _, want := range []string{" C/a ", " A/a/gone ", " C/a/kept ", " D/f ", " A/new ", " A/new/f ", " C/o ", " A/o/hidden ", " D/o/seen "} {
+			require.Contains(t, got, want)
+		}
+		require.NotContains(t, got, "temporary")
+		require.NotContains(t, got, "/etc/hosts")
+
+		sb = box(t, sandbox.Options{Rootfs: root})
+		shell(t, sb, "rm -r /var && mkdir /var && touch /var/new")
+		got = " " + diff(sb) + " "
+		require.Contains(t, got, " C/var A/var/new ")
+		require.NotContains(t, got, "old")
+		_, err = box(t, sandbox.Options{}).Diff(t.Context())
+		require.ErrorIs(t, err, errors.ErrUnsupported)
 	})
 }
 
