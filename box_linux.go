@@ -27,7 +27,7 @@ type box struct {
 	store   *Store
 	image   *image.Image // nil without one
 	volumes []*os.File   // that it has mounted, locked
-	unhold  func()       // gives the image's layers back; nil: none are held
+	release []func()     // give the layers of images back
 	entry   *store.Entry
 	user    *userNS
 	caps    world.CapSet
@@ -73,7 +73,7 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 		return nil, err
 	}
 	if o.Image != "" {
-		if err := b.pull(ctx); err != nil {
+		if b.image, err = b.pull(ctx, o.Image); err != nil {
 			return nil, err
 		}
 	}
@@ -99,15 +99,20 @@ func newBox(ctx context.Context, o *Options) (_ *box, err error) {
 	return b, err
 }
 
-// pull gets the image, and keeps its layers for as long as they are mounted.
-func (b *box) pull(ctx context.Context) (err error) {
+// pull gets an image, and keeps its layers for as long as they are mounted.
+func (b *box) pull(ctx context.Context, ref string) (*image.Image, error) {
 	for {
-		if b.image, err = b.store.images.Pull(ctx, b.opts.Image, b.opts.Pull); err != nil {
-			return err
+		img, err := b.store.images.Pull(ctx, ref, b.opts.Pull)
+		if err != nil {
+			return nil, err
 		}
 		// Between the two its reference may have been removed, and then its layers.
-		if b.unhold, err = b.store.images.Hold(ctx, b.image); !errors.Is(err, fs.ErrNotExist) {
-			return err
+		release, err := b.store.images.Hold(ctx, img)
+		if err == nil {
+			b.release = append(b.release, release)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return img, err
 		}
 	}
 }
@@ -349,8 +354,8 @@ func (b *box) close() error {
 	if b.upper != "" {
 		errs = append(errs, removeUpper(ctx, b.upper))
 	}
-	if b.unhold != nil {
-		b.unhold()
+	for _, release := range b.release {
+		release()
 	}
 	for _, f := range b.volumes {
 		f.Close()

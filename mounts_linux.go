@@ -61,6 +61,8 @@ func (b *box) mount(ctx context.Context, m rootfs.Mount) (e world.Mount, err err
 		}
 		e.Tree, err = b.user.bind(ctx, m)
 		return e, err
+	case rootfs.Image:
+		return b.imageMount(ctx, m, e)
 	case rootfs.Volume:
 		e.Dir = true
 		f, err := b.store.volume(ctx, m.Source)
@@ -78,6 +80,26 @@ func (b *box) mount(ctx context.Context, m rootfs.Mount) (e world.Mount, err err
 		return e, err
 	}
 	return e, nil
+}
+
+// imageMount shows the tree of another image.
+func (b *box) imageMount(ctx context.Context, m rootfs.Mount, e world.Mount) (world.Mount, error) {
+	e.Dir = true
+	img, err := b.pull(ctx, m.Source)
+	if err != nil {
+		return e, err
+	}
+	for _, l := range img.Layers {
+		e.Layers = append(e.Layers, l.Dir)
+	}
+	switch {
+	case e.Layers == nil: // an image without a file
+		e.Tmpfs = rootfs.Mount{Size: 4096, Mode: 0o755}.TmpfsOptions()
+	case b.user.outside():
+		e.Tree, err = rootfs.Overlay{Lower: e.Layers, UserNS: b.user.ns.User}.Open(ctx)
+		e.Layers = nil
+	}
+	return e, err
 }
 
 // bind makes the mount of a Bind in which the owner of its source is whom the sandbox's m.UID and m.GID are outside.

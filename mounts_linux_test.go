@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/image"
+	"github.com/seed-5a9fb6e0/sandbox/internal/imagetest"
 	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 	"github.com/seed-5a9fb6e0/sandbox/netns"
 	"github.com/seed-5a9fb6e0/sandbox/rootfs"
@@ -165,8 +168,59 @@ func TestMountRefused(t *testing.T) {
 		}
 		twice := rootfs.Mount{Type: rootfs.Tmpfs, Target: "/x"}
 		require.ErrorContains(t, box(t, sandbox.Options{Mounts: []rootfs.Mount{twice, twice}}).Prepare(t.Context()), "the target of another one")
-		err := box(t, sandbox.Options{Mounts: []rootfs.Mount{{Type: rootfs.Image, Source: "v", Target: "/x"}}}).Prepare(t.Context())
-		require.ErrorIs(t, err, errors.ErrUnsupported)
+		err := box(t, sandbox.Options{Mounts: []rootfs.Mount{{Type: rootfs.Image, Source: "UPPER", Target: "/x"}}}).Prepare(t.Context())
+		require.ErrorIs(t, err, fs.ErrInvalid)
+		require.ErrorContains(t, err, "Options.Mounts[0].Source")
+		absent := sandbox.Options{Pull: image.PullOptions{Policy: image.PullNever}, Mounts: []rootfs.Mount{{Type: rootfs.Image, Source: "absent", Target: "/x"}}}
+		require.ErrorIs(t, box(t, absent).Prepare(t.Context()), fs.ErrNotExist)
+	})
+}
+
+// An Image mount shows another image's tree, read-only, and keeps it while it is mounted.
+func TestMountImage(t *testing.T) {
+	asEachUser(t, func(t *testing.T) {
+		leaks(t)
+		needsUnion(t)
+		registry := imagetest.Registry(t)
+		owned := imagetest.File("data/owned", "mine", 0o640)
+		owned.Uid, owned.Gid = 33, 44
+		lower := imagetest.Layer(t, imagetest.Dir("data", 0o755), imagetest.File("data/gone", "x", 0o644), owned)
+		imagetest.Push(t, registry+"/one:1", imagetest.ImageFor(t, runtime.GOARCH, lower))
+		imagetest.Push(t, registry+"/two:1", imagetest.ImageFor(t, runtime.GOARCH, lower, imagetest.Layer(t, imagetest.Whiteout("data/.wh.gone"), imagetest.File("data/new", "new", 0o644))))
+		imagetest.Push(t, registry+"/none:1", imagetest.ImageFor(t, runtime.GOARCH))
+		st := store(t)
+		mounts := []rootfs.Mount{{Type: rootfs.Image, Source: registry + "/one:1", Target: "/one"}, {Type: rootfs.Image, Source: registry + "/two:1", Target: "/two"},
+			{Type: rootfs.Image, Source: registry + "/none:1", Target: "/none"}, {Type: rootfs.Tmpfs, Target: "/two/data", Writable: true}}
+		for name, o := range map[string]sandbox.Options{"host userland": {}, "rootfs": {Rootfs: skeleton(t)}} {
+			t.Run(name, func(t *testing.T) {
+				o.Store, o.Mounts = st, mounts[:3]
+				sb := box(t, o)
+				require.Equal(t, "gone owned new owned", shell(t, sb, "echo $(ls /one/data /two/data | grep -v :)"))
+				require.Equal(t, "mine new 0", shell(t, sb, "echo $(cat /one/data/owned) $(cat /two/data/new) $(ls /none | wc -l 2>/dev/null || echo 0)"))
+				owner := "33 44 640"
+				if os.Geteuid() != 0 {
+					owner = "0 0 640" // as he unpacks it
+				}
+				require.Equal(t, owner, shell(t, sb, "stat -c '%u %g %a' /two/data/owned"))
+				for _, dir := range []string{"/one", "/two/data", "/none"} {
+					require.Contains(t, shell(t, sb, "touch "+dir+"/x 2>&1; true"), "Read-only file system", dir)
+				}
+				o.Mounts = mounts
+				require.Equal(t, "", shell(t, box(t, o), "ls /two/data"), "what is mounted over it")
+			})
+		}
+		sb := box(t, sandbox.Options{Store: st, Mounts: mounts[:2]})
+		require.NoError(t, sb.Prepare(t.Context()))
+		for _, ref := range []string{"/one:1", "/two:1", "/none:1"} {
+			require.NoError(t, st.Images().Remove(t.Context(), registry+ref))
+		}
+		_, err := st.Images().Prune(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "new", shell(t, sb, "cat /two/data/new"))
+		require.NoError(t, sb.Close())
+		p, err := st.Images().Prune(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 2, p.Layers)
 	})
 }
 

@@ -137,6 +137,9 @@ func (o *Options) validateMounts(f *faults) {
 		f.mount(fmt.Sprintf("Mounts[%d]", i), m.Validate())
 		f.check(seen[m.Target] && m.Target != "", fmt.Sprintf("Mounts[%d].Target", i), m.Target, "the target of another one")
 		seen[m.Target] = true
+		if _, err := image.ParseReference(m.Source); m.Type == rootfs.Image && m.Source != "" && err != nil {
+			f.add(fmt.Sprintf("Mounts[%d].Source", i), m.Source, err.Error())
+		}
 	}
 }
 

@@ -64,7 +64,8 @@ type Mount struct {
 	Type MountType
 
 	// Source is, for Bind, the absolute path of a file or directory of the host's, which must exist; for Volume the
-	// volume's name, [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}: it is made, empty, when it is not there; for Image the reference of the image. For other types it must be empty.
+	// volume's name, [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}: it is made when it is not there;
+	// for Image the reference of the image, pulled as the sandbox's own is. For other types it must be empty.
 	Source string
 
 	// Target is where it appears inside: an absolute, clean path. It is resolved inside the root by the kernel, and no part

@@ -9,7 +9,7 @@ import (
 )
 
 // Validate returns all faults of m, joined, each a FieldError that names the field; nil if there are none. Data is in
-// none of them. The type Image is errors.ErrUnsupported: what is supported now are the others.
+// none of them. Whether an Image's Source is a reference is for package image to say.
 func (m *Mount) Validate() error {
 	var f faults
 	f.mountType(m)
@@ -28,17 +28,19 @@ func (m *Mount) Validate() error {
 	return f.join()
 }
 
-const supported = "supported now: Bind, Volume, Tmpfs, File"
+const known = "Bind, Volume, Tmpfs, Image or File"
 
 func (f *faults) mountType(m *Mount) {
 	switch m.Type {
 	case Bind, Volume, Tmpfs, File:
 	case Image:
-		f.add("Type", m.Type.String(), unsupportedf("not supported yet (%s)", supported))
+		if m.Writable {
+			f.add("Writable", m.Writable, invalidf("an Image is read-only"))
+		}
 	case 0:
-		f.add("Type", nil, invalidf("missing (%s)", supported))
+		f.add("Type", nil, invalidf("missing (%s)", known))
 	default:
-		f.add("Type", int(m.Type), invalidf("unknown (%s)", supported))
+		f.add("Type", int(m.Type), invalidf("unknown (%s)", known))
 	}
 }
 
@@ -84,6 +86,10 @@ func (f *faults) source(m *Mount) {
 	case Volume:
 		if !validName(m.Source) {
 			f.add("Source", m.Source, invalidf("not of the form [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}"))
+		}
+	case Image:
+		if m.Source == "" {
+			f.add("Source", nil, invalidf("missing"))
 		}
 	case Tmpfs, File:
 		if m.Source != "" {

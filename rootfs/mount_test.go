@@ -35,7 +35,8 @@ func TestMountInvalid(t *testing.T) {
 	}{
 		"no type":           {Mount{Target: "/a"}, "Type", fs.ErrInvalid},
 		"unknown type":      {Mount{Type: 77, Target: "/a"}, "Type", fs.ErrInvalid},
-		"image":             {Mount{Type: Image, Source: "v", Target: "/a"}, "Type", errors.ErrUnsupported},
+		"writable image":    {Mount{Type: Image, Source: "v", Target: "/a", Writable: true}, "Writable", fs.ErrInvalid},
+		"no image":          {Mount{Type: Image, Target: "/a"}, "Source", fs.ErrInvalid},
 		"name of a volume":  {Mount{Type: Volume, Source: "../v", Target: "/a"}, "Source", fs.ErrInvalid},
 		"no volume":         {Mount{Type: Volume, Target: "/a"}, "Source", fs.ErrInvalid},
 		"no target":         {Mount{Type: Tmpfs}, "Target", fs.ErrInvalid},
@@ -106,8 +107,6 @@ func TestMountAllFaults(t *testing.T) {
 	require.Equal(t, []string{"Target", "Source", "Scope", "Size", "Inodes", "Mode", "UID", "GID", "Data"}, fields(err))
 	require.NotContains(t, err.Error(), "hunter2")
 	require.Contains(t, err.Error(), `Target: "t": not absolute`)
-	unsupported := Mount{Type: Image, Source: "v", Target: "/v"}
-	require.EqualError(t, unsupported.Validate(), `Type: "Image": not supported yet (supported now: Bind, Volume, Tmpfs, File)`)
 }
 
 func FuzzMountValidate(f *testing.F) {

@@ -20,6 +20,7 @@ type Mount struct {
 	// One of these says what.
 	Tree   *os.File // a mount made outside, with its attributes; the caller's
 	Source string   // what lies there as this program sees it, with all that is mounted below
+	Layers []string // directories, the bottom first: what they show together, read-only
 	Tmpfs  []string // options of a new tmpfs, as key, value
 	File   *File    // a file in memory
 }
@@ -56,6 +57,9 @@ func (s *Spec) openExtra(m *mounter, trees []spawn.Ref) (refs []spawn.Ref) {
 		ref := trees[i]
 		if e.Source != "" {
 			ref = m.bind(e.Source)
+		}
+		if e.Layers != nil {
+			ref = m.union(e.Layers)
 		}
 		refs = append(refs, ref)
 	}

@@ -63,7 +63,17 @@ func (u UnionRoot) mount(m *mounter, inputs []spawn.Ref) spawn.Ref {
 	return root
 }
 
-// mountUpper mounts the union with Upper and Work.
+// union makes a read-only union mount as an ordinary user may. overlayfs wants two layers: there is an empty one below.
+func (m *mounter) union(lower []string) spawn.Ref {
+	const empty = "/proc" // for a moment over that of this mount namespace
+	m.Do("mount tmpfs", empty, unix.SYS_MOUNT, "tmpfs", empty, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, "mode=0755,size=4096")
+	u := UnionRoot{Lower: append([]string{empty}, lower...)}
+	root := u.mountUpper(m)
+	m.Do("umount", empty, unix.SYS_UMOUNT2, empty, unix.MNT_DETACH)
+	return root
+}
+
+// mountUpper mounts the union with Upper and Work, if there are any.
 func (u UnionRoot) mountUpper(m *mounter) spawn.Ref {
 	if !features.lowerdirPlus.supported() {
 		return u.mountByOptions(m)
@@ -78,10 +88,12 @@ func (u UnionRoot) mountUpper(m *mounter) spawn.Ref {
 	for i := len(u.Lower) - 1; i >= 0; i-- {
 		set("lowerdir+", u.Lower[i])
 	}
-	set("upperdir", u.Upper)
-	set("workdir", u.Work)
+	if u.Upper != "" {
+		set("upperdir", u.Upper)
+		set("workdir", u.Work)
+		flag("volatile")
+	}
 	flag("userxattr")
-	flag("volatile")
 	m.Do("fsconfig create", "overlay", unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
 	return m.Do("mount", "overlay", unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, noSuid|noDev)
 }
@@ -104,7 +116,11 @@ func (u UnionRoot) options() string {
 	for i := len(u.Lower) - 1; i >= 0; i-- {
 		lower = append(lower, quote(u.Lower[i]))
 	}
-	return "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + quote(u.Upper) + ",workdir=" + quote(u.Work) + ",userxattr,volatile"
+	options := "userxattr,lowerdir=" + strings.Join(lower, ":")
+	if u.Upper != "" {
+		options += ",volatile,upperdir=" + quote(u.Upper) + ",workdir=" + quote(u.Work)
+	}
+	return options
 }
 
 // skeleton is Skeleton in a directory of the child's.
