@@ -27,7 +27,8 @@ type box struct {
 	store   *Store
 	image   *image.Image // nil without one
 	volumes []*os.File   // that it has mounted, locked
-	release []func()     // give the layers of images back
+	made    map[string]*newVolume
+	release []func() // give the layers of images back
 	entry   *store.Entry
 	user    *userNS
 	caps    world.CapSet
@@ -213,10 +214,11 @@ func (b *box) build(ctx context.Context) error {
 			return err
 		}
 	}
-	if b.world, err = world.Build(ctx, spec); err == nil {
-		b.user.ns = nil // the world's
+	if b.world, err = world.Build(ctx, spec); err != nil {
+		return err
 	}
-	return err
+	b.user.ns = nil // the world's
+	return b.fillVolumes(ctx)
 }
 
 // root is what the root file system is made of; done is called once it is mounted.
@@ -328,9 +330,12 @@ func (b *box) listen(ctx context.Context, network, addr string) (net.Listener, e
 }
 
 // files is the root file system for the embedder, as the sandbox's root.
-func (b *box) files() *rootfs.Root {
+func (b *box) files() *rootfs.Root { return b.rootAt(b.world.Root()) }
+
+// rootAt is a Root of another directory, for the sandbox's root.
+func (b *box) rootAt(dir *os.File) *rootfs.Root {
 	ids := b.user.ids
-	return rootfs.NewRoot(b.world.Root(), b.world.UserNS(), ids.UIDs[0].Inside, ids.GIDs[0].Inside)
+	return rootfs.NewRoot(dir, b.world.UserNS(), ids.UIDs[0].Inside, ids.GIDs[0].Inside)
 }
 
 // close takes down what there is of a box, built or not: the record goes last,
@@ -357,9 +362,7 @@ func (b *box) close() error {
 	for _, release := range b.release {
 		release()
 	}
-	for _, f := range b.volumes {
-		f.Close()
-	}
+	errs = append(errs, b.closeVolumes(ctx))
 	if err := errors.Join(errs...); err != nil {
 		return err // the record stays: Recover goes on with it
 	}

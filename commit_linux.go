@@ -8,7 +8,6 @@ import (
 
 	"github.com/seed-5a9fb6e0/sandbox/image"
 	"github.com/seed-5a9fb6e0/sandbox/internal/world"
-	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // commit makes an image of the upper layer.
@@ -37,8 +36,7 @@ func (b *box) layer(ctx context.Context) (_ io.Reader, done func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ids := b.user.ids
-	root := rootfs.NewRoot(upper, b.world.UserNS(), ids.UIDs[0].Inside, ids.GIDs[0].Inside)
+	root := b.rootAt(upper)
 	from, to := io.Pipe()
 	over := make(chan struct{})
 	go func() { // ends when done closes the other end

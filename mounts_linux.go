@@ -65,11 +65,13 @@ func (b *box) mount(ctx context.Context, m rootfs.Mount) (e world.Mount, err err
 		return b.imageMount(ctx, m, e)
 	case rootfs.Volume:
 		e.Dir = true
-		f, err := b.store.volume(ctx, m.Source)
+		f, err := b.volume(ctx, m.Source)
 		if err != nil {
 			return e, err
 		}
-		b.volumes = append(b.volumes, f)
+		if v := b.made[m.Source]; v != nil && v.target == "" {
+			v.target, e.Covered = m.Target, true
+		}
 		if !b.user.outside() {
 			e.Source = f.Name()
 			return e, nil

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox/internal/store"
+	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
 // Volumes lists the names of the store's volumes (rootfs.Volume), sorted.
@@ -87,7 +89,7 @@ func lockUnused(ctx context.Context, path string) (*os.File, error) {
 // removed begins the names of volumes that are being removed.
 const removed = ".removed-"
 
-// sweepVolumes removes what dead programs began to remove.
+// sweepVolumes removes what dead programs began to remove, or to make.
 func (s *Store) sweepVolumes(ctx context.Context) error {
 	dir, err := s.state.Sub(store.Volumes)
 	if err != nil {
@@ -99,7 +101,7 @@ func (s *Store) sweepVolumes(ctx context.Context) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), removed) {
+		if !strings.HasPrefix(e.Name(), removed) && !strings.HasPrefix(e.Name(), making) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
@@ -111,33 +113,166 @@ func (s *Store) sweepVolumes(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// volume makes the volume if it is not there, and locks it, shared, for as long as the file is open.
-func (s *Store) volume(ctx context.Context, name string) (*os.File, error) {
+// making begins the names of volumes that are being made: until all that they begin with is in them.
+const making = ".making-"
+
+// volume locks a volume, shared, for as long as the file is open. Where there is none it begins one, which nobody else
+// has (made) until it gets its name.
+func (s *Store) volume(ctx context.Context, name string) (f *os.File, made bool, err error) {
 	dir, err := s.state.Sub(store.Volumes)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	path := filepath.Join(dir, name)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		made := os.Mkdir(path, 0o755)
-		if made != nil && !errors.Is(made, fs.ErrExist) {
-			return nil, made
-		}
-		f, err := lockVolume(path, unix.LOCK_SH)
-		if err == nil && made == nil {
-			if err = f.Chmod(0o755); err != nil { // whatever the umask
-				f.Close()
-			}
+		f, err = lockVolume(filepath.Join(dir, name), unix.LOCK_SH)
+		if errors.Is(err, fs.ErrNotExist) {
+			f, err = beginVolume(ctx, dir, name)
+			made = true
 		}
 		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, fs.ErrNotExist) {
-			return f, err
+			return f, made && err == nil, err
 		}
-		select { // it is being removed
+		made = false
+		select { // it is being removed, or made
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}
+}
+
+// beginVolume makes and locks the directory of a new volume. It is EWOULDBLOCK while another one does, and fs.ErrNotExist when
+// he has just done it.
+func beginVolume(ctx context.Context, dir, name string) (*os.File, error) {
+	path := filepath.Join(dir, making+name)
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	f, err := lockVolume(path, unix.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	again := &fs.PathError{Op: "make volume", Path: path, Err: fs.ErrNotExist}
+	_, err = os.Lstat(filepath.Join(dir, name))
+	left, rerr := os.ReadDir(path)
+	if err == nil || len(left) > 0 || rerr != nil { // it has its name already, or somebody died over this one
+		err = errors.Join(rerr, removeUpper(ctx, path))
+		f.Close()
+		if err == nil {
+			err = again
+		}
+		return nil, err
+	}
+	if err := f.Chmod(0o755); err != nil { // whatever the umask
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// A newVolume is one that a box makes.
+type newVolume struct {
+	name   string
+	file   *os.File // locked
+	target string   // where what it begins with is covered by it
+	named  bool
+}
+
+// volume locks a volume for the box.
+func (b *box) volume(ctx context.Context, name string) (*os.File, error) {
+	if v := b.made[name]; v != nil {
+		return v.file, nil
+	}
+	f, made, err := b.store.volume(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b.volumes = append(b.volumes, f)
+	if made {
+		if b.made == nil {
+			b.made = map[string]*newVolume{}
+		}
+		b.made[name] = &newVolume{name: name, file: f}
+	}
+	return f, nil
+}
+
+// fillVolumes copies into the box's new volumes what they cover, and gives them their names.
+func (b *box) fillVolumes(ctx context.Context) error {
+	covered := b.world.Covered()
+	defer func() {
+		for _, f := range covered {
+			f.Close()
+		}
+	}()
+	at := map[string]*os.File{}
+	for _, f := range covered {
+		at[f.Name()] = f
+	}
+	for _, v := range b.made {
+		if err := b.fillVolume(ctx, v, at[v.target]); err != nil {
+			return &Error{Op: "make volume", Path: v.name, Err: err}
+		}
+	}
+	return nil
+}
+
+func (b *box) fillVolume(ctx context.Context, v *newVolume, covered *os.File) error {
+	from, to, options := b.rootAt(covered), b.rootAt(v.file), rootfs.CopyOptions{KeepOwner: true}
+	if b.user.outside() { // on the disk a volume's ids are those that its files have inside
+		to = rootfs.NewRoot(v.file, nil, 0, 0)
+	}
+	read, write := io.Pipe()
+	over := make(chan struct{})
+	go func() { // ends when the reader closes
+		defer close(over)
+		write.CloseWithError(from.CopyOut(ctx, "/", write, options))
+	}()
+	err := to.CopyIn(ctx, "/", read, options)
+	read.CloseWithError(os.ErrClosed)
+	<-over
+	if err == nil {
+		err = likeTop(from, to)
+	}
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(v.file.Name())
+	if err := unix.Renameat2(unix.AT_FDCWD, v.file.Name(), unix.AT_FDCWD, filepath.Join(dir, v.name), unix.RENAME_NOREPLACE); err != nil {
+		return &os.PathError{Op: "rename", Path: v.file.Name(), Err: err}
+	}
+	v.named = true
+	return unix.Flock(int(v.file.Fd()), unix.LOCK_SH) // never waits: ours becomes less
+}
+
+// likeTop gives the top of a tree owner and mode of another's.
+func likeTop(from, to *rootfs.Root) error {
+	info, err := from.Stat("/")
+	if err != nil {
+		return err
+	}
+	st := info.Sys().(*unix.Statx_t)
+	if st.Uid == unmapped { // nobody's, as the places that we make
+		return nil
+	}
+	return errors.Join(to.Chown("/", int(st.Uid), int(st.Gid)), to.Chmod("/", info.Mode()))
+}
+
+// unmapped is how an id looks that a user namespace does not map (/proc/sys/kernel/overflowuid).
+const unmapped = 65534
+
+// closeVolumes lets go of the box's volumes, and removes those that have got no name.
+func (b *box) closeVolumes(ctx context.Context) error {
+	var errs []error
+	for _, v := range b.made {
+		if !v.named {
+			errs = append(errs, removeUpper(ctx, v.file.Name()))
+		}
+	}
+	for _, f := range b.volumes {
+		f.Close()
+	}
+	return errors.Join(errs...)
 }
 
 // lockVolume opens and locks a directory (flock(2)), or gives EWOULDBLOCK. One that was moved away meanwhile is

@@ -5,12 +5,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/image"
+	"github.com/seed-5a9fb6e0/sandbox/internal/imagetest"
 	"github.com/seed-5a9fb6e0/sandbox/rootfs"
 )
 
@@ -107,5 +111,102 @@ func TestVolumeRace(t *testing.T) {
 		require.NoError(t, st.Recover(t.Context()))
 		require.NoDirExists(t, left)
 		require.NoError(t, st.Close())
+	})
+}
+
+// A new volume begins with what it covers, as Docker's do, whoever comes first; no half of it is ever seen.
+func TestVolumeFilled(t *testing.T) {
+	asEachUser(t, func(t *testing.T) {
+		leaks(t)
+		needsUnion(t)
+		registry := imagetest.Registry(t)
+		top := imagetest.Dir("data", 0o1750)
+		top.Uid, top.Gid = 33, 44
+		file := imagetest.File("data/sub/owned", "content", 0o640)
+		file.Uid, file.Gid = 33, 44
+		imagetest.Push(t, registry+"/app:1", imagetest.Image(t, imagetest.Layer(t, top, imagetest.Dir("data/sub", 0o755), file, imagetest.Symlink("data/link", "/nowhere"), imagetest.Dir("empty", 0o755)),
+			imagetest.Layer(t, imagetest.File("data/second", "layer", 0o644))))
+		dir := t.TempDir()
+		st, err := sandbox.Open(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		owner := "33 44 "
+		if os.Geteuid() != 0 {
+			owner = "0 0 " // as he unpacks images
+		}
+		o := sandbox.Options{Store: st, Image: registry + "/app:1", Pull: image.PullOptions{Platform: "linux/amd64"}}
+		look := func(mounts ...rootfs.Mount) (list []string) {
+			o := o
+			o.Mounts = mounts
+			sb := box(t, o)
+			root, err := sb.Root(t.Context())
+			require.NoError(t, err)
+			for _, m := range mounts {
+				require.NoError(t, fs.WalkDir(root.FS(), m.Target[1:], func(name string, d fs.DirEntry, err error) error {
+					require.NoError(t, err)
+					info, err := d.Info()
+					require.NoError(t, err)
+					st := info.Sys().(*unix.Statx_t)
+					list = append(list, fmt.Sprint(name, " ", info.Mode(), " ", st.Uid, " ", st.Gid))
+					return nil
+				}))
+			}
+			require.NoError(t, sb.Close())
+			return list
+		}
+		want := []string{"data dtrwxr-x--- " + owner, "data/link Lrwxrwxrwx 0 0", "data/second -rw-r--r-- 0 0", "data/sub drwxr-xr-x 0 0", "data/sub/owned -rw-r----- " + owner}
+		for i := range want {
+			want[i] = strings.TrimSpace(want[i])
+		}
+		volume := volumeAt("/data", "first")[0]
+		require.Equal(t, want, look(volume))
+		require.Equal(t, want, look(volume), "the second has it from the first")
+		again := volumeAt("/empty", "first")[0]
+		require.Equal(t, strings.ReplaceAll(strings.Join(want, "\n"), "data", "empty"), strings.Join(look(again), "\n"))
+		readOnly := volumeAt("/data", "read-only")[0]
+		readOnly.Writable = false
+		require.Equal(t, want, look(readOnly))
+		twice := append(volumeAt("/data", "twice"), volumeAt("/empty", "twice")...)
+		require.Equal(t, strings.Join(want, "\n")+"\n"+strings.ReplaceAll(strings.Join(want, "\n"), "data", "empty"), strings.Join(look(twice...), "\n"))
+		require.Len(t, look(volumeAt("/empty", "none")[0]), 1)
+		require.Len(t, look(volumeAt("/new/place", "new")[0]), 1)
+
+		// Many at once; one died over it before.
+		left := filepath.Join(dir, "volumes", ".making-busy", "half")
+		require.NoError(t, os.MkdirAll(left, 0o755))
+		var all sync.WaitGroup
+		for range 6 {
+			all.Go(func() {
+				o := o
+				o.Mounts = volumeAt("/data", "busy")
+				sb := sandbox.New(o)
+				root, err := sb.Root(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if b, err := root.ReadFile("/data/second"); err != nil || string(b) != "layer" {
+					t.Error(string(b), err)
+				}
+				if err := sb.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		require.NoFileExists(t, left)
+
+		// A sandbox that can't be built leaves no volume.
+		o.Mounts = append(volumeAt("/data", "failed"), rootfs.Mount{Type: rootfs.Tmpfs, Target: "/data/second"})
+		require.Error(t, box(t, o).Prepare(t.Context()))
+		names, err := st.Volumes(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"busy", "first", "new", "none", "read-only", "twice"}, names)
+		entries, err := os.ReadDir(filepath.Join(dir, "volumes"))
+		require.NoError(t, err)
+		require.Len(t, entries, len(names))
+		require.NoError(t, os.MkdirAll(left, 0o755))
+		require.NoError(t, st.Recover(t.Context()))
+		require.NoFileExists(t, left)
 	})
 }

@@ -59,7 +59,8 @@ type Root interface {
 type World struct {
 	spec Spec
 
-	files []*os.File // fixed once built
+	files   []*os.File // fixed once built
+	covered []*os.File // what lies below mounts, until it is asked for
 
 	mu     sync.RWMutex // held while files are used, but by the stocks
 	closed bool
@@ -101,6 +102,11 @@ func Build(ctx context.Context, s Spec) (*World, error) {
 		return nil, outerError("a sandbox's namespaces and mounts", err)
 	}
 	w := &World{spec: s, files: []*os.File{s.Namespaces.User}}
+	for _, e := range s.Mounts {
+		if e.Covered {
+			w.covered, fds = append(w.covered, os.NewFile(uintptr(fds[0]), e.Target)), fds[1:]
+		}
+	}
 	last := len(fds) - 1
 	w.mounts = stock[int]{most: 16, keep: 1, make: w.copies, drop: closeAll, ready: fds[last:]}
 	w.homes = stock[*home]{most: 8, make: w.newHomes, drop: closeHomes}
@@ -148,7 +154,9 @@ func (s *Spec) build(p *spawn.Program, files []*os.File, devFile *os.File) {
 		trees = s.tree(m, inputs, dev, trees)
 	}
 	s.private(m)
-	s.attachExtra(m, trees)
+	if covered := s.attachExtra(m, trees); covered != nil {
+		p.Send(covered...)
+	}
 	held = append(held, p.Do("open", "/", unix.SYS_OPENAT, at, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
 	p.Send(append(held, copyMountNS(p, self, 1)...)...)
 }
@@ -291,6 +299,7 @@ func (w *World) Close() error {
 		gone.Go(func() { unix.Close(fd) })
 	}
 	gone.Go(func() { w.files[fileMnt].Close() })
+	closeFiles(w.covered)
 	closeFiles(w.files[:fileMnt])
 	closeFiles(w.files[fileMnt+1:])
 	gone.Wait()
@@ -313,6 +322,16 @@ func (w *World) UserNS() *os.File { return w.file(fileUser) }
 
 // NetNS is the World's network namespace, nil if that is the embedder's.
 func (w *World) NetNS() *os.File { return w.file(fileNet) }
+
+// Covered gives, once, the directories that Mounts cover which are Covered, in their order, as O_PATH descriptors: the caller
+// closes them.
+func (w *World) Covered() []*os.File {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.covered
+	w.covered = nil
+	return c
+}
 
 // Root is the World's root directory, an O_PATH descriptor.
 func (w *World) Root() *os.File { return w.file(fileRoot) }

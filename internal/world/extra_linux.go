@@ -15,6 +15,8 @@ type Mount struct {
 	// Dir: a directory is mounted, else a file.
 	Dir      bool
 	Writable bool
+	// Covered: what lies at Target is wanted (World.Covered).
+	Covered bool
 	// PerRun: it is made anew for each command, of Tmpfs or File. Only its place is the World's.
 	PerRun bool
 	// One of these says what.
@@ -88,11 +90,14 @@ func (e *Mount) place(m *mounter) {
 	m.Try("close", e.Target, unix.SYS_CLOSE, fd)
 }
 
-// attachExtra mounts all, those above before those below.
-func (s *Spec) attachExtra(m *mounter, refs []spawn.Ref) {
+// attachExtra mounts all, those above before those below, and returns what lies below those that are Covered.
+func (s *Spec) attachExtra(m *mounter, refs []spawn.Ref) (covered []spawn.Ref) {
 	for i := range s.Mounts {
 		e := &s.Mounts[i]
 		e.place(m) // what was mounted meanwhile may cover what was made
+		if e.Covered {
+			covered = append(covered, m.open(e.Target, unix.O_DIRECTORY))
+		}
 		switch {
 		case e.PerRun:
 		case e.Tmpfs != nil || e.File != nil:
@@ -104,6 +109,7 @@ func (s *Spec) attachExtra(m *mounter, refs []spawn.Ref) {
 			m.protect(e.Target, e.attrs())
 		}
 	}
+	return covered
 }
 
 // ownExtra mounts what is made anew for a command, in its own mount namespace. Other commands may be at work on the root:
