@@ -51,6 +51,10 @@ func (g *Group) Leaf(ctx context.Context, l Limits) (*Group, error) {
 	}
 	l = l.clone()
 	c, err := g.pool.take(l)
+	if c != nil && !c.settled() {
+		c.discard()
+		c = nil
+	}
 	if c == nil && err == nil {
 		return g.pool.make(l)
 	}
@@ -97,9 +101,10 @@ func (p *pool) take(l Limits) (*Group, error) {
 	return c, nil
 }
 
-// find returns the newest leaf with these limits or else the oldest that can have them; -1 if there is none.
+// find returns the oldest leaf with these limits, the one that was left the longest ago (settled), or else the oldest that
+// can have them; -1 if there is none.
 func (p *pool) find(l Limits) int {
-	for i, c := range slices.Backward(p.ready) {
+	for i, c := range p.ready {
 		if c.Limits().equal(l) {
 			return i
 		}

@@ -104,6 +104,23 @@ func (g *Group) reset() bool {
 	return true
 }
 
+// settled is true for a leaf whose figures begin anew. The kernel charges a process for its last steps when it leaves the
+// processor for good, which can be after its parent has waited for it (do_task_dead in kernel/sched/core.c): what came in
+// since reset is taken back. It is false when that can't be.
+func (g *Group) settled() bool {
+	h := g.in(CPUAcct)
+	if !g.reused || h == nil {
+		return true
+	}
+	g.meters.mu.Lock()
+	defer g.meters.mu.Unlock()
+	r := figures{g: g}
+	if r.number(h, "cpuacct.usage").Value == 0 && r.err == nil {
+		return true
+	}
+	return g.writeMeter(h, "cpuacct.usage", "0") == nil
+}
+
 // successor takes over g's directories and descriptors; nil: another call uses them, or the tree is closed. Tree.mu is held against an Update
 // of a group above, which writes to those below it.
 func (g *Group) successor() *Group {

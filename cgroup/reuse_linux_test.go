@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -165,6 +166,40 @@ func TestReuseLater(t *testing.T) {
 		}
 	}
 	require.Positive(t, later)
+}
+
+// What a process is charged for after it was waited for is not the next command's.
+func TestReuseSettled(t *testing.T) {
+	box := reuseTree(t)
+	h := box.in(CPUAcct)
+	if h.v2 || h.ctl&PIDs != 0 {
+		return // none comes back, or it would not be clean
+	}
+	g, err := box.Leaf(limit(t), Limits{})
+	require.NoError(t, err)
+	ran(t, g, "true")
+	g.Release()
+	require.NoError(t, box.tree.bg.flush(limit(t)))
+	require.True(t, succeeded(g))
+	late := run(t, exec.Command("sh", "-c", "while :; do :; done"))
+	require.NoError(t, os.WriteFile(g.dir(h)+"/tasks", []byte(strconv.Itoa(late.Process.Pid)), 0))
+	require.Eventually(t, func() bool {
+		b, err := os.ReadFile(g.dir(h) + "/cpuacct.usage")
+		return err == nil && string(b) != "0\n"
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, late.Process.Kill())
+	_ = late.Wait()
+	for range 100 { // it is one of those that wait
+		next, err := box.Leaf(limit(t), Limits{})
+		require.NoError(t, err)
+		u, err := next.Usage()
+		require.NoError(t, err)
+		require.Zero(t, u.CPU.Value)
+		if next.name == g.name {
+			return
+		}
+	}
+	t.Fatal("the leaf was not taken again")
 }
 
 // What is called on a released leaf does nothing to the one that follows in its directories.
