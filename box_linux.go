@@ -41,7 +41,9 @@ type box struct {
 	world *world.World
 	net   *netns.Namespace
 	upper string // the directory to be removed, "" for none
-	held  Applied
+	// changes is the upper directory where that is in a file system of its own (Limits.Disk), for root; else nil.
+	changes *os.File
+	held    Applied
 
 	groupsMu sync.Mutex
 	groups   bool // the store's cgroups are in use by this box
@@ -254,7 +256,18 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 		return errors.Join(b.rootAttributes(upper), spec.Skeleton(upper, int(b.user.base())))
 	}
 	if disk > 0 {
-		o.Upper, o.Work, o.TmpfsSize, o.Fill = "", "", disk, fill
+		o.Upper, o.Work = "", ""
+		o.Fill = func(upper string) (err error) {
+			if err = fill(upper); err == nil {
+				b.changes, err = os.Open(upper)
+			}
+			return err
+		}
+		if disk <= memoryDisk {
+			o.TmpfsSize = disk
+		} else {
+			o.File, o.FileSize = filepath.Join(b.upper, "changes"), disk
+		}
 	} else if err := o.MakeUpper(ctx); err != nil {
 		return nil, nil, err
 	} else if err := fill(o.Upper); err != nil {
@@ -266,6 +279,9 @@ func (b *box) root(ctx context.Context, spec *world.Spec) (_ world.Root, done fu
 	}
 	return world.UnionRoot{Mount: f}, func() { f.Close() }, nil
 }
+
+// memoryDisk is the largest Limits.Disk of root's that is memory: making a file system in a file takes some 20 ms.
+const memoryDisk = 256 << 20
 
 // rootAttributes gives the upper directory, which is "/" inside, what the image
 // says of it.
@@ -349,6 +365,9 @@ func (b *box) close() error {
 	}
 	if b.world != nil {
 		errs = append(errs, b.world.Close())
+	}
+	if b.changes != nil {
+		b.changes.Close()
 	}
 	if b.group != nil {
 		b.group.Release()

@@ -20,8 +20,8 @@ type CommitOptions struct {
 // resolv.conf of /etc), extended attributes, and sockets. For an ordinary user all files of an image are root's, of this
 // one too.
 //
-// Errors: errors.ErrUnsupported without an Options.Image or with Limits.Disk, whose files are out of reach; those of
-// image.Store.Commit.
+// Errors: errors.ErrUnsupported without an Options.Image or, for an ordinary user, with Limits.Disk, whose files are out of
+// reach then; those of image.Store.Commit.
 func (s *Sandbox) Commit(ctx context.Context, ref string, o CommitOptions) (*image.Image, error) {
 	b, err := s.core.open(ctx)
 	if err != nil {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -29,10 +30,14 @@ func (b *box) layer(ctx context.Context) (_ io.Reader, done func(), err error) {
 	switch {
 	case b.upper == "":
 		return nil, nil, &world.Unsupported{What: "the changes of a sandbox without layers", Remedy: "give it an Options.Image or Rootfs"}
-	case b.opts.Limits.Disk > 0:
-		return nil, nil, &world.Unsupported{What: "the changes of a sandbox that has them in memory", Remedy: "leave Limits.Disk out"}
+	case b.opts.Limits.Disk > 0 && b.changes == nil:
+		return nil, nil, &world.Unsupported{What: "the changes of an ordinary user's sandbox that has them in memory", Remedy: "leave Limits.Disk out, or run as root"}
 	}
-	upper, err := os.Open(filepath.Join(b.upper, "upper"))
+	name := filepath.Join(b.upper, "upper")
+	if b.changes != nil {
+		name = fmt.Sprintf("/proc/self/fd/%d", b.changes.Fd())
+	}
+	upper, err := os.Open(name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -83,7 +83,10 @@ func (b *box) applied() Applied {
 			a.Root = "overlay, read-only"
 		}
 	}
-	if b.opts.Limits.Disk > 0 {
+	switch disk := b.opts.Limits.Disk; {
+	case disk > memoryDisk && b.changes != nil:
+		a.Root += ", changes in a file"
+	case disk > 0:
 		a.Root += ", changes in memory"
 	}
 	return a

@@ -4,12 +4,17 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/imagetest"
+	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
 )
 
 // noDisk says, once the sandbox has said so, whether a tmpfs can't be the upper layer of an ordinary user here: before Linux
@@ -63,13 +68,63 @@ func TestDisk(t *testing.T) {
 	})
 }
 
+// More than memory should take is in a file on the disk, which is gone with the sandbox, as is the loop device.
+func TestDiskFile(t *testing.T) {
+	testenv.Root(t)
+	leaks(t)
+	needsUnion(t)
+	registry := imagetest.Registry(t)
+	imagetest.Push(t, registry+"/busybox:1", imagetest.Busybox(t))
+	dir := t.TempDir()
+	st, err := sandbox.Open(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, st.Close()) })
+	o := sandbox.Options{Store: st, Image: registry + "/busybox:1", Limits: sandbox.Limits{Disk: 257 << 20}}
+	sb := box(t, o)
+	r, err := sb.Run(t.Context(), sandbox.Command("true"))
+	require.NoError(t, err)
+	require.Equal(t, "overlay, changes in a file", r.Applied.Root)
+	files, err := filepath.Glob(filepath.Join(dir, "sandboxes", "*", "changes"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	used := func() int64 {
+		var st unix.Stat_t
+		require.NoError(t, unix.Stat(files[0], &st))
+		return st.Blocks * 512
+	}
+	require.Less(t, used(), int64(8<<20), "it takes what is written")
+	require.Contains(t, shell(t, sb, "dd if=/dev/zero of=/big bs=1M count=300 2>&1; true"), "No space left")
+	require.Equal(t, "ok", shell(t, sb, `k=$(du -k /big | cut -f1); test $k -gt 240000 && test $k -lt 263168 && echo ok`))
+	require.Equal(t, "kept", shell(t, sb, "rm /big && echo kept >/var/kept && sync && cat /var/kept"))
+	require.Eventually(t, func() bool { return used() < 64<<20 }, 30*time.Second, 100*time.Millisecond, "what is removed is given back")
+	_, err = sb.Commit(t.Context(), "app:1", sandbox.CommitOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "kept", shell(t, box(t, sandbox.Options{Store: st, Image: "app:1"}), "cat /var/kept"))
+	require.NotEmpty(t, loops(t, dir))
+	require.NoError(t, sb.Close())
+	require.NoFileExists(t, files[0])
+	require.Eventually(t, func() bool { return len(loops(t, dir)) == 0 }, 10*time.Second, 10*time.Millisecond)
+}
+
+// loops are the files in dir that loop devices have.
+func loops(t testing.TB, dir string) (files []string) {
+	list, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	require.NoError(t, err)
+	for _, name := range list {
+		if b, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(b), dir) {
+			files = append(files, string(b))
+		}
+	}
+	return files
+}
+
 // A root whose changes are in memory is as any other: what was removed and made again, what is the sandbox's own in /etc.
 func TestDiskRoot(t *testing.T) {
 	asEachUser(t, func(t *testing.T) {
 		leaks(t)
 		root := skeleton(t)
 		writeFile(t, root, "var/old", "old", 0o644)
-		for _, disk := range []int64{0, 8 << 20} {
+		for _, disk := range []int64{0, 8 << 20, 300 << 20} {
 			o := sandbox.Options{Rootfs: root, Hostname: "box", Limits: sandbox.Limits{Disk: disk}}
 			if noDisk(t, o) {
 				continue

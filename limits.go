@@ -38,7 +38,9 @@ type Limits struct {
 	Wall time.Duration
 	// Disk is how many bytes the files may take that the commands of a sandbox write in its root or, over the host's
 	// userland, in /tmp, /run and /home together; at least 64 KiB. What is beyond fails with ENOSPC. They are in memory then
-	// (tmpfs), and count in Memory. As many again fit into /dev/shm; Mounts have sizes of their own. For a sandbox as a
+	// (tmpfs), and count in Memory, but for more than 256 MiB over an image or Rootfs, as root: those are on the disk, in a
+	// file with an ext4 of that size, of which some 2 % are its own; that takes loop devices and mke2fs(8) of e2fsprogs.
+	// Applied.Root says which. As many again fit into /dev/shm; Mounts have sizes of their own. For a sandbox as a
 	// whole, from its start on: not of a Cmd, nor for Update.
 	Disk int64
 	// Output is how many bytes a command may write to Stdout and Stderr together

@@ -162,7 +162,7 @@ type Applied struct {
 	// Init: a tiny PID 1 was in front of it (Cmd.Init).
 	Init bool
 	// Root is the kind of root file system: "host userland", "overlay" or "overlay, read-only"; with Limits.Disk and
-	// ", changes in memory".
+	// ", changes in memory" or ", changes in a file".
 	Root string
 	// Capabilities are those that root of the sandbox may have, within its user namespace.
 	Capabilities []string

@@ -60,9 +60,9 @@ type sources struct {
 // close gives the descriptors back, and with them the mounts.
 func (s *sources) close() {
 	fds := s.lower
-	if s.upper != nil && s.upper.tmpfs >= 0 {
-		fds = append(fds, s.upper.tmpfs)
-		s.upper.tmpfs = -1
+	if s.upper != nil && s.upper.own >= 0 {
+		fds = append(fds, s.upper.own)
+		s.upper.own = -1
 	}
 	s.stack(fds)
 	s.upper.close()
@@ -111,7 +111,7 @@ func (o *Overlay) sources(ctx context.Context) (_ *sources, err error) {
 			return nil, &Error{"open layer", dir, err}
 		}
 	}
-	if s.upper, err = o.openUpper(&f); err != nil {
+	if s.upper, err = o.openUpper(ctx, &f); err != nil {
 		return nil, err
 	}
 	if err := f.join(); err != nil {
@@ -120,7 +120,7 @@ func (o *Overlay) sources(ctx context.Context) (_ *sources, err error) {
 	if s.upper == nil {
 		return s, s.padLower()
 	}
-	return s, s.fillTmpfs(o)
+	return s, s.fillOwn(o)
 }
 
 // padLower adds an empty layer below a single one: without an upper layer overlayfs wants two. (A plain bind mount would
@@ -137,9 +137,9 @@ func (s *sources) padLower() error {
 	return nil
 }
 
-// fillTmpfs makes the directories of an upper layer in memory.
-func (s *sources) fillTmpfs(o *Overlay) error {
-	if o.TmpfsSize == 0 {
+// fillOwn makes the directories of an upper layer in a file system of its own.
+func (s *sources) fillOwn(o *Overlay) error {
+	if !o.ownUpper() {
 		return nil
 	}
 	var top unix.Stat_t

@@ -27,7 +27,8 @@ type Overlay struct {
 
 	// Upper is the directory that takes the changes, Work one of overlayfs's own on the same mount, empty when it is used
 	// for the first time. Both are absolute, neither lies in the other, and no second mount may use them at the same
-	// time (overlayfs does not notice). MakeUpper makes them. Both empty: a read-only mount, unless TmpfsSize is set.
+	// time (overlayfs does not notice). MakeUpper makes them. Both empty: a read-only mount, unless TmpfsSize or File
+	// is set.
 	Upper, Work string
 
 	// TmpfsSize, in bytes, makes the upper layer a new tmpfs of that size, which lives as long as the mount; it is
@@ -37,8 +38,16 @@ type Overlay struct {
 	// TmpfsInodes is how many files and directories that tmpfs can hold. 0: one for each 4 KiB of TmpfsSize.
 	TmpfsInodes int64
 
-	// Fill is called with the path of that tmpfs's upper directory, which is good until it returns, before the mount is
-	// made; nil: it begins empty. Only with TmpfsSize.
+	// File is the path of a file that Open makes, with a new ext4 in it of FileSize bytes (1 MiB at least) that takes the
+	// changes: for more than memory should take, and less than the whole disk. It takes as much of the disk as is written,
+	// some 2 % of FileSize are the file system's own, and it lasts as long as the mount; the file is the caller's to
+	// remove, at any time. That takes mke2fs(8), of e2fsprogs, and loop devices (loop(4), Linux 5.8). It conflicts with
+	// Upper, Work and TmpfsSize.
+	File     string
+	FileSize int64
+
+	// Fill is called with the path of the upper directory of that tmpfs or file, which is good until it returns, before the
+	// mount is made; nil: it begins empty. Only with TmpfsSize or File.
 	Fill func(upper string) error
 
 	// UserNS is a user namespace, with its id maps written, whose ids the layers get: the file of id 0 in a lower layer
@@ -60,8 +69,14 @@ type Overlay struct {
 	SetUID bool
 }
 
+// minFileSize is what an ext4 needs.
+const minFileSize = 1 << 20
+
 // writable reports whether there is an upper layer.
-func (o *Overlay) writable() bool { return o.Upper != "" || o.TmpfsSize > 0 }
+func (o *Overlay) writable() bool { return o.Upper != "" || o.ownUpper() }
+
+// ownUpper says whether that is in a new file system.
+func (o *Overlay) ownUpper() bool { return o.TmpfsSize > 0 || o.File != "" }
 
 // check finds what can be told without the file system: all faults at once.
 func (o *Overlay) check() error {
@@ -80,8 +95,18 @@ func (o *Overlay) check() error {
 }
 
 func (o *Overlay) checkUpper(f *faults) {
-	if o.Fill != nil && o.TmpfsSize == 0 {
-		f.add("Fill", nil, invalidf("without TmpfsSize"))
+	if o.Fill != nil && o.TmpfsSize == 0 && o.File == "" {
+		f.add("Fill", nil, invalidf("without TmpfsSize or File"))
+	}
+	if o.File != "" || o.FileSize != 0 {
+		f.path("File", o.File)
+		if o.FileSize < minFileSize || o.FileSize > MaxTmpfsSize {
+			f.add("FileSize", o.FileSize, invalidf("not between %d and %d bytes", int64(minFileSize), int64(MaxTmpfsSize)))
+		}
+		if o.Upper != "" || o.Work != "" || o.TmpfsSize != 0 {
+			f.add("File", o.File, invalidf("conflicts with Upper, Work and TmpfsSize"))
+		}
+		return
 	}
 	if o.TmpfsSize != 0 || o.TmpfsInodes != 0 {
 		f.size("TmpfsSize", o.TmpfsSize)

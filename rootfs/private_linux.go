@@ -88,8 +88,8 @@ func (s *sources) scaffold(o *Overlay) (base, tree int, err error) {
 	if err != nil {
 		return base, -1, err
 	}
-	if s.upper.tmpfs >= 0 {
-		tree, err = unix.Dup(s.upper.tmpfs)
+	if s.upper.own >= 0 {
+		tree, err = unix.Dup(s.upper.own)
 		unix.CloseOnExec(tree)
 	} else {
 		tree, err = unix.OpenTree(unix.AT_FDCWD, common, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
@@ -108,7 +108,7 @@ func (s *sources) scaffold(o *Overlay) (base, tree int, err error) {
 // paths returns the directory that Upper and Work have in common and their paths in it. Both are on one mount (openUpper
 // saw to that), and so is every directory between them.
 func (u *upper) paths(o *Overlay) (common, upper, work string, err error) {
-	if u.tmpfs >= 0 {
+	if u.own >= 0 {
 		return "", "upper", "work", nil
 	}
 	if upper, err = filepath.EvalSymlinks(o.Upper); err != nil {

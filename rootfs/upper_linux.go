@@ -11,16 +11,16 @@ import (
 // upper is where an overlay writes.
 type upper struct {
 	name      string // for errors
-	work      string // the path of Work; empty in a tmpfs
+	work      string // the path of Work; empty in a file system of its own
 	dir, wdir int    // descriptors of both directories, on one mount; -1: not made yet
-	tmpfs     int    // the detached mount that they are in, or -1
+	own       int    // the detached mount of a file system of its own that they are in, or -1
 }
 
 func (u *upper) close() {
 	if u == nil {
 		return
 	}
-	for _, fd := range []int{u.dir, u.wdir, u.tmpfs} {
+	for _, fd := range []int{u.dir, u.wdir, u.own} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -28,14 +28,23 @@ func (u *upper) close() {
 }
 
 // openUpper returns nil for an overlay without an upper layer; what is wrong with the directories it adds to f.
-func (o *Overlay) openUpper(f *faults) (*upper, error) {
-	u := &upper{name: o.Upper, work: o.Work, dir: -1, wdir: -1, tmpfs: -1}
+func (o *Overlay) openUpper(ctx context.Context, f *faults) (*upper, error) {
+	u := &upper{name: o.Upper, work: o.Work, dir: -1, wdir: -1, own: -1}
 	var err error
 	switch {
 	case o.TmpfsSize > 0:
 		u.name = "tmpfs"
-		if u.tmpfs, err = newTmpfs(o.TmpfsSize, inodesFor(o.TmpfsSize, o.TmpfsInodes)); err != nil {
+		if u.own, err = newTmpfs(o.TmpfsSize, inodesFor(o.TmpfsSize, o.TmpfsInodes)); err != nil {
 			return nil, &Error{"mount", "tmpfs", err}
+		}
+		return u, nil
+	case o.File != "":
+		u.name = o.File
+		if len(*f) > 0 {
+			return nil, nil // they are reported
+		}
+		if u.own, err = newFileFS(ctx, o.File, o.FileSize, o.Sync); err != nil {
+			return nil, &Error{"make file system", o.File, err}
 		}
 		return u, nil
 	case o.Upper == "":
@@ -71,16 +80,16 @@ func mountID(fd int) uint64 {
 	return st.Mnt_id
 }
 
-// fill makes the directories in u's tmpfs.
+// fill makes the directories in u's own file system.
 func (u *upper) fill(top *unix.Stat_t) error {
 	for _, d := range []struct {
 		name string
 		fd   *int
 	}{{"upper", &u.dir}, {"work", &u.wdir}} {
-		if err := makeDir(u.tmpfs, d.name, top); err != nil {
+		if err := makeDir(u.own, d.name, top); err != nil {
 			return err
 		}
-		fd, err := openDir(u.tmpfs, d.name)
+		fd, err := openDir(u.own, d.name)
 		if err != nil {
 			return &Error{"open", d.name, err}
 		}

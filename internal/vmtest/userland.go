@@ -16,7 +16,7 @@ import (
 // every Debian has. No package's scripts run, so it's none that needs more than its files.
 var userland = []string{
 	"base-files", "base-passwd", "bash", "busybox-static", "coreutils", "dash", "debianutils", "diffutils", "docker-registry",
-	"findutils",
+	"e2fsprogs", "findutils",
 	"gcc", "grep", "gzip", "hostname", "iproute2", "libc-bin", "libc6-dev", "libcap2-bin", "login", "mount", "nftables",
 	"passwd", "perl-base", "procps", "python3-minimal", "sed", "tar", "uidmap", "util-linux",
 }
