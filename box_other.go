@@ -52,7 +52,7 @@ type process struct {
 	err        error
 }
 
-func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
+func (c *core) start(ctx context.Context, cmd *Cmd, _ *process) (*process, error) {
 	if err := cmd.validate(); err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
 	return nil, err
 }
 
-func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) { return c.start(ctx, cmd) }
+func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) { return c.start(ctx, cmd, nil) }
 
 func (*process) kill(Status, error) error    { return unsupported() }
 func (*process) signal(syscall.Signal) error { return unsupported() }

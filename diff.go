@@ -23,7 +23,7 @@ func (k ChangeKind) String() string {
 // A Change is what became of one file or directory.
 type Change struct {
 	Path string // absolute, in the sandbox
-	Kind ChangeKind
+	Kind ChangeKind // what became of it
 }
 
 // Diff lists what was changed in the sandbox since it began with its Options.Image or Rootfs, directories before what is in

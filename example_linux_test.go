@@ -177,3 +177,24 @@ func ExampleOptions_mounts() {
 	// hello, world
 	// <nil>
 }
+
+// A session: commands beside one that runs.
+func ExampleProcess_Run() {
+	sb := sandbox.New(sandbox.Options{Store: exampleStore()})
+	defer sb.Close()
+	ctx := context.Background()
+	server, err := sb.Start(ctx, &sandbox.Cmd{Args: []string{"sleep", "1000"}, Init: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	look := sandbox.Command("sh", "-c", "cat /proc/2/comm")
+	look.Stdout = os.Stdout
+	res, err := server.Run(ctx, look)
+	fmt.Println(res.Err(), err)
+	res, err = server.Stop(ctx, time.Second)
+	fmt.Println(res.Signal, err)
+	// Output:
+	// sleep
+	// <nil> <nil>
+	// terminated <nil>
+}

@@ -24,6 +24,10 @@ type Process struct {
 	sandbox *Sandbox // a Process keeps its Sandbox from being dropped
 }
 
+func newProcess(s *Sandbox, p *process) *Process {
+	return &Process{Stdin: p.stdio.stdin, Stdout: p.stdio.stdout, Stderr: p.stdio.stderr, p: p, sandbox: s}
+}
+
 // PID returns the command's process id as the embedding program sees it. Inside it
 // is 1 or, with Cmd.Init, 2.
 func (p *Process) PID() int { return p.p.pid }

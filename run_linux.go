@@ -33,7 +33,11 @@ type process struct {
 	child  *world.Process
 	calls  *listener // of Security.Notify; nil: none
 	pid    int
-	here   bool // it was started by the goroutine that waits for it, on its thread
+	here   bool     // it was started by the goroutine that waits for it, on its thread
+	beside *process // in whose namespaces it is (Process.Start); nil: in its own
+	guests guests
+	held   context.Context // ends when a command beside another one was killed, and nothing came of it
+	letGo  context.CancelFunc
 	began  time.Time
 
 	kills struct {
@@ -64,37 +68,44 @@ func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) {
 	select {
 	case runners <- struct{}{}:
 	default:
-		return c.launch(ctx, cmd, false)
+		return c.launch(ctx, cmd, nil, false)
 	}
-	p, err := c.launch(ctx, cmd, true)
+	p, err := c.launch(ctx, cmd, nil, true)
 	if err != nil || p.unstarted.Load() {
 		<-runners
 	}
 	return p, err
 }
 
-// start runs cmd up to its exec.
-func (c *core) start(ctx context.Context, cmd *Cmd) (*process, error) {
-	return c.launch(ctx, cmd, false)
+// start runs cmd up to its exec, beside a process or, nil, in namespaces of its own.
+func (c *core) start(ctx context.Context, cmd *Cmd, beside *process) (*process, error) {
+	return c.launch(ctx, cmd, beside, false)
 }
 
-func (c *core) launch(ctx context.Context, cmd *Cmd, here bool) (*process, error) {
+func (c *core) launch(ctx context.Context, cmd *Cmd, beside *process, here bool) (*process, error) {
 	if cmd == nil {
 		return nil, &FieldError{"Cmd", nil, "nil"}
 	}
 	sum := c.limits()
-	if err := errors.Join(cmd.validate(), cmd.fits(c.opts.Env, sum), cmd.placed(c.opts.Mounts)); err != nil {
+	placed := cmd.placed(c.opts.Mounts)
+	if beside != nil {
+		placed = cmd.besides()
+	}
+	if err := errors.Join(cmd.validate(), cmd.fits(c.opts.Env, sum), placed); err != nil {
 		return nil, errors.Join(c.opts.validateWith(sum), err)
 	}
 	b, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{core: c, box: b, cmd: cmd, here: here, sum: sum, gone: make(chan struct{}), done: make(chan struct{})}
+	p := &process{core: c, box: b, cmd: cmd, here: here, beside: beside.host(), sum: sum, gone: make(chan struct{}), done: make(chan struct{})}
 	if !c.enter(p) {
 		return nil, os.ErrClosed
 	}
 	p.copying, p.stopCopying = context.WithCancelCause(c.closing)
+	if p.beside != nil {
+		p.held, p.letGo = context.WithCancel(context.Background())
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p.limits = cmd.Limits.merged(sum)
@@ -134,9 +145,7 @@ func (c *core) enter(p *process) bool {
 }
 
 func (p *process) leave() {
-	if p.leaf != nil {
-		p.leaf.Release()
-	}
+	p.leaveGroups()
 	p.core.mu.Lock()
 	delete(p.core.procs, p)
 	p.core.mu.Unlock()
@@ -202,6 +211,9 @@ func (p *process) required() error {
 }
 
 func (p *process) startChild(ctx context.Context, w world.Command) (*world.Process, error) {
+	if p.beside != nil {
+		return p.startBeside(ctx, w)
+	}
 	if !p.here {
 		return p.box.world.Start(ctx, w)
 	}
@@ -219,6 +231,8 @@ func (p *process) wait() (spawn.State, error) {
 	switch {
 	case p.child == nil:
 		return spawn.State{}, nil
+	case p.beside != nil:
+		return p.waitBeside()
 	case !p.here:
 		return p.child.Wait(context.Background())
 	}
@@ -231,7 +245,7 @@ func (p *process) wait() (spawn.State, error) {
 // alone says of a command that has ended that it made no other process, if that is known: nothing needs to be waited for
 // then but the command.
 func (p *process) alone() bool {
-	if p.leaf == nil {
+	if p.leaf == nil || !p.guests.none() {
 		return false
 	}
 	used, err := p.leaf.Usage()
@@ -324,14 +338,15 @@ func whose(cmd, options, image string) (field, user string) {
 
 // join takes a cgroup for the command, if it or its sandbox has a limit that
 // needs one: to make, join, read and remove one takes a third of what the rest
-// of a Run does.
+// of a Run does. Beside another command it has one if it can, for its tree to be killed by.
 func (p *process) join(ctx context.Context, w *world.Command) (err error) {
 	l := p.cmd.Limits.cgroup()
+	needed := !l.IsZero() || p.limits.CPUTime > 0
 	switch {
 	case p.box.group != nil:
 		p.before, _ = p.box.group.Events() // unknown is 0
 		p.leaf, err = p.box.group.Leaf(ctx, l)
-	case !l.IsZero() || p.limits.CPUTime > 0:
+	case needed || p.beside != nil:
 		if err = p.box.useGroups(); err == nil {
 			p.leaf, err = p.box.store.tree().Leaf(ctx, l)
 		}
@@ -339,6 +354,9 @@ func (p *process) join(ctx context.Context, w *world.Command) (err error) {
 		return nil
 	}
 	if err != nil {
+		if !needed && p.box.group == nil && errors.Is(err, errors.ErrUnsupported) {
+			err = nil
+		}
 		return err
 	}
 	if p.entry, err = p.leaf.Join(); err != nil {
@@ -378,6 +396,9 @@ func (p *process) kill(why Status, cause error) error {
 	if k.reason == Lost {
 		k.reason, k.cause = why, cause
 	}
+	if p.beside != nil {
+		time.AfterFunc(heldGrace, p.letGo) // nothing but a timer of a second
+	}
 	if p.child == nil {
 		return nil // it is being started: runs kills it
 	}
@@ -408,6 +429,7 @@ func (p *process) supervise() {
 	reason, cause := p.kills.reason, p.kills.cause
 	p.kills.Unlock()
 
+	p.endGroup(reason)
 	p.result = &Result{Applied: p.applied()}
 	p.result.Usage = p.usage(state, wall)
 	p.judge(state, reason)
@@ -417,9 +439,7 @@ func (p *process) supervise() {
 	if p.result.Status == Lost && err == nil {
 		err = errLost
 	}
-	if p.child != nil {
-		err = errors.Join(err, p.child.Close())
-	}
+	err = errors.Join(err, p.closeChild())
 	p.leave()
 	p.err = errors.Join(err, p.stdio.finish(p.copying, p.cmd.WaitDelay))
 	p.stopCopying(nil)

@@ -96,8 +96,8 @@ func (s *Sandbox) Prepare(ctx context.Context) error {
 // program that ran and failed: see Result.Err. When ctx ends first, the command
 // and all its descendants are killed, and the error wraps context.Cause.
 func (s *Sandbox) Run(ctx context.Context, c *Cmd) (*Result, error) {
-	if c != nil && c.Pipes != 0 {
-		return nil, s.wrap("run", errors.Join(&FieldError{"Cmd.Pipes", c.Pipes, "set, but nobody would have the ends: use Start"}, c.validate()))
+	if err := c.unpiped(); err != nil {
+		return nil, s.wrap("run", err)
 	}
 	p, err := s.core.run(ctx, c)
 	if err != nil {
@@ -108,6 +108,14 @@ func (s *Sandbox) Run(ctx context.Context, c *Cmd) (*Result, error) {
 	defer stop()
 	p.supervise()
 	return p.result, s.wrap("run", p.err)
+}
+
+// unpiped refuses Pipes, and then says what else is wrong.
+func (c *Cmd) unpiped() error {
+	if c == nil || c.Pipes == 0 {
+		return nil
+	}
+	return errors.Join(&FieldError{"Cmd.Pipes", c.Pipes, "set, but nobody would have the ends: use Start"}, c.validate())
 }
 
 // Output runs c and returns what it wrote to standard output. The error is
@@ -150,12 +158,12 @@ func (t *tail) Write(b []byte) (int, error) {
 // Start starts c and returns it as a Process. The context bounds the start
 // alone, as net.Dialer's does. The Process lives in the sandbox: Close kills it.
 func (s *Sandbox) Start(ctx context.Context, c *Cmd) (*Process, error) {
-	p, err := s.core.start(ctx, c)
+	p, err := s.core.start(ctx, c, nil)
 	if err != nil {
 		return nil, s.wrap("start", err)
 	}
 	go p.supervise() // ends with the process
-	return &Process{Stdin: p.stdio.stdin, Stdout: p.stdio.stdout, Stderr: p.stdio.stderr, p: p, sandbox: s}, nil
+	return newProcess(s, p), nil
 }
 
 // Processes returns the commands that run in the sandbox.

@@ -44,7 +44,7 @@ type Overlay struct {
 	// remove, at any time. That takes mke2fs(8), of e2fsprogs, and loop devices (loop(4), Linux 5.8). It conflicts with
 	// Upper, Work and TmpfsSize.
 	File     string
-	FileSize int64
+	FileSize int64 // bytes; 1 MiB to MaxTmpfsSize with File, else 0
 
 	// Fill is called with the path of the upper directory of that tmpfs or file, which is good until it returns, before the
 	// mount is made; nil: it begins empty. Only with TmpfsSize or File.

@@ -26,6 +26,8 @@
 //     nested one is killed and waited for before the memory is given up.
 //   - A command may have an init (StartInit), PID 1 of its PID namespace, which is the
 //     embedder's child, too, and ends after the command with all that this left.
+//   - A command that is started where others live (Setup.PIDs) has a copy of the memory in place of it, which is not
+//     dumpable: they see the child, and reach neither the embedder nor what the copy has.
 //   - Every program starts with a descriptor table of its own (close_range with
 //     CLOSE_RANGE_UNSHARE, at no cost per descriptor); it fetches what it needs by
 //     pidfd_getfd, and gives descriptors back over a socket. What a child opens is never in

@@ -204,7 +204,7 @@ func TestMisuse(t *testing.T) {
 		{"two Execs", true, func(p *Program) { void(p); void(p) }, "second Exec"},
 		{"two ForkCommands", true, func(p *Program) { p.ForkCommand(0, NoRef); p.ForkCommand(0, NoRef); void(p) }, "second ForkCommand"},
 		{"ExecInit in Run", false, func(p *Program) { p.ExecInit(p.Input(0), p.OwnNamespaces()) }, "ExecInit without Setup.Files"},
-		{"no Init", true, func(p *Program) { p.InitNamespace(); void(p) }, "InitNamespace without an Init"},
+		{"no Init", true, func(p *Program) { p.PIDNamespace(); void(p) }, "PIDNamespace without an Init"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var err error

@@ -17,8 +17,15 @@ type Hook struct {
 	PauseAt int
 	// Calls is called with the number of calls of each program that is built.
 	Calls func(n int)
+	// Reachable leaves out what keeps a child beside others out of their reach: for controls.
+	Reachable bool
 	// NoExitInfo makes PIDFD_GET_INFO look absent, as before 6.15.
 	NoExitInfo bool
+}
+
+func reachable() bool {
+	h := hook.Load()
+	return h != nil && h.Reachable
 }
 
 // SetHook installs h, nil for none.

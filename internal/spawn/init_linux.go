@@ -37,10 +37,18 @@ func StartInit(ctx context.Context, s Setup, build func(*Program)) (*Init, error
 
 // Ended says whether it is gone, or about to: it ends when all in its PID namespace have been waited for
 // (zap_pid_ns_processes in kernel/pid_namespace.c).
-func (i *Init) Ended() bool {
+func (i *Init) Ended() bool { return exiting(i.PID) || ended(i.pidfd) }
+
+// Ending says whether the command or its init is about to end, or has: with that nobody can be born in their PID namespace any
+// more (ENOMEM), and who was is killed.
+func (p *Process) Ending() bool {
+	return p.Signal(0) != nil || exiting(p.PID) || p.init != nil && exiting(p.init.PID)
+}
+
+func exiting(pid int) bool {
 	const exiting = 0x4 // PF_EXITING
-	flags, _ := taskFlags(i.PID)
-	return flags&exiting != 0 || ended(i.pidfd)
+	flags, ok := taskFlags(pid)
+	return !ok || flags&exiting != 0
 }
 
 // CloseInits ends them, with all that is in their PID namespaces.
@@ -79,7 +87,7 @@ func (p *Program) cloneBeside(h *header) uintptr {
 	if p.home < 0 {
 		return blockingClone(h)
 	}
-	if errno := setChildren(p.setup.Init.ns); errno != 0 {
+	if errno := setChildren(p.setup.pids()); errno != 0 {
 		return -uintptr(errno)
 	}
 	pid := blockingClone(h)
@@ -109,14 +117,14 @@ func (p *Program) OwnNamespaces() Ref {
 	return p.Do("open", "/proc/self/ns", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/ns", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// InitNamespace is the PID namespace of the command's init, to be entered by setns(2) before ForkCommand, where the
-// command is not born in it.
-func (p *Program) InitNamespace() Ref {
-	if p.setup == nil || p.setup.Init == nil {
-		p.misuse("InitNamespace without an Init")
+// PIDNamespace is that of the command's init, or of those beside whom it is started, to be entered by setns(2) before
+// ForkCommand, where the command is not born in it.
+func (p *Program) PIDNamespace() Ref {
+	if p.setup == nil || p.setup.pids() < 0 {
+		p.misuse("PIDNamespace without an Init or PIDs")
 		return NoRef
 	}
-	return p.Input(p.setup.Init.ns)
+	return p.Input(p.setup.pids())
 }
 
 // ExecInit ends the program of an init, which is PID 1 of its PID namespace and executes file. namespaces are

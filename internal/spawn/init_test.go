@@ -87,7 +87,7 @@ func inNamespace(user *os.File, stdio []int, argv ...string) func(*Program) {
 			mountProc(p)
 			enter()
 		case p.setup.Init != nil:
-			pids := p.InitNamespace()
+			pids := p.PIDNamespace()
 			enter()
 			p.Do("unshare", "mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
 			p.Do("setns", "PID namespace", unix.SYS_SETNS, pids, unix.CLONE_NEWPID)
@@ -258,7 +258,7 @@ func TestInitCgroup(t *testing.T) {
 		p, err := Start(t.Context(), s, func(p *Program) {
 			if !p.Born() {
 				cgroup := p.Input(int(f.Fd()))
-				p.Do("setns", "PID namespace", unix.SYS_SETNS, p.InitNamespace(), unix.CLONE_NEWPID)
+				p.Do("setns", "PID namespace", unix.SYS_SETNS, p.PIDNamespace(), unix.CLONE_NEWPID)
 				p.ForkCommand(0, cgroup)
 			}
 			finish(p, "/bin/sleep", "1000")

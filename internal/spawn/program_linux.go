@@ -39,6 +39,7 @@ type Program struct {
 
 	setup    *Setup   // of Start: it ends in Exec; nil: of Run
 	born     bool     // the first child is born in the namespaces of setup, and becomes the command
+	apart    bool     // the child has a copy of the embedder's memory, and this program is in shared memory
 	copied   bool     // descriptors are copied with the whole table, not fetched one by one
 	self     any      // the embedder's pidfd, in the child's table
 	sock     any      // the child's end of the thread's socket, which takes descriptors back
@@ -166,6 +167,10 @@ func (p *Program) append(s step, jumps [3]Label, nr uintptr, args []any) Ref {
 			e.mask |= 1 << i
 		}
 	}
+	if p.apart && len(p.entries) == cap(p.entries) {
+		p.fail(fmt.Errorf("syscall program of more than %d calls: %w", len(p.entries), unix.E2BIG))
+		return Ref(len(p.entries) - 1)
+	}
 	p.entries = append(p.entries, e)
 	p.steps = append(p.steps, s)
 	p.jumps = append(p.jumps, jumps)
@@ -219,6 +224,9 @@ func (p *Program) fail(err error) {
 func (p *Program) alloc(n int) ([]byte, uintptr) {
 	n = (n + 7) &^ 7
 	if n > len(p.free) {
+		if p.apart {
+			p.fail(fmt.Errorf("syscall program with more than %d bytes of arguments: %w", apartSize, unix.E2BIG))
+		}
 		p.addChunk(make([]uint64, max(usualBytes, n)/8))
 	}
 	b := p.free[:n:n]

@@ -44,6 +44,20 @@ type Setup struct {
 	// Init is PID 1 of the PID namespace that the command is to be started in; nil: it is PID 1
 	// itself. A command that could be started has taken it over: see Process.Wait.
 	Init *Init
+	// PIDs is a PID namespace in which others live, hostile ones perhaps, that the command is started in; nil: none. The
+	// child then has a copy of the embedder's memory, and is not dumpable: see Program.apart.
+	PIDs *os.File
+}
+
+// pids is the PID namespace of others that the command is started in; -1: none.
+func (s *Setup) pids() int {
+	switch {
+	case s.Init != nil:
+		return s.Init.ns
+	case s.PIDs != nil:
+		return int(s.PIDs.Fd())
+	}
+	return -1
 }
 
 // StartHere is Start for a goroutine that is locked to its thread
@@ -147,16 +161,25 @@ func (t *thread) run(ctx context.Context, s *Setup, build func(*Program)) *run {
 func (t *thread) once(ctx context.Context, s *Setup, copied bool, build func(*Program)) *run {
 	p := &Program{atExec: NoRef, setup: s, copied: copied, home: -1, header: &header{all: ^uint64(0), pidfd: -1}}
 	p.born = s != nil && s.Namespaces != 0 && (copied || t.self < maxCarried)
-	if p.born && s.Init != nil {
+	if p.born && s.pids() >= 0 {
 		p.home = childrenNamespace()
 		p.born = p.home >= 0
 		defer unix.Close(p.home)
 	}
 	r := &run{p: p, pidfd: -1}
-	var restore func()
-	p.dumpable, restore = saveDumpable()
-	defer restore()
-	defer p.borrow()()
+	if p.apart = s != nil && s.PIDs != nil; p.apart {
+		giveBack, err := p.mapMemory()
+		if err != nil {
+			r.err = err
+			return r
+		}
+		defer giveBack()
+	} else {
+		var restore func()
+		p.dumpable, restore = saveDumpable()
+		defer restore()
+		defer p.borrow()()
+	}
 	defer p.bindToThread()()
 	p.begin(t)
 	build(p)
@@ -176,13 +199,16 @@ func (t *thread) once(ctx context.Context, s *Setup, copied bool, build func(*Pr
 // clone runs the linked program.
 func (r *run) clone(ctx context.Context, t *thread) {
 	p, h := r.p, r.p.header
-	h.args.flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND
+	h.args.flags = unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND
+	if !p.apart {
+		h.args.flags |= unix.CLONE_VM
+	}
 	if !p.copied {
 		h.args.flags |= unix.CLONE_FILES
 	}
 	if p.born {
 		h.args.flags |= p.setup.Namespaces
-		if p.setup.Init != nil {
+		if p.setup.pids() >= 0 {
 			h.args.flags &^= unix.CLONE_NEWPID
 		}
 		if p.setup.Cgroup != nil {

@@ -11,6 +11,13 @@ import (
 // that made it, and has a descriptor table of its own. Whatever it opens, closes or replaces from
 // here on is not in the embedder's table.
 func (p *Program) begin(t *thread) {
+	if p.apart {
+		// Before the child is anybody whom those beside it could reach (ptrace_may_access in kernel/ptrace.c).
+		if p.dumpable = 0; reachable() {
+			p.dumpable = 1
+		}
+		p.Do("prctl PR_SET_DUMPABLE", "", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, p.dumpable, 0, 0, 0)
+	}
 	p.dieWithParent()
 	p.self, p.sock = t.self, t.sock[1]
 	switch {

@@ -88,7 +88,7 @@ func (w *World) startFirst(ctx context.Context, c Command, start starter) (*Proc
 		return nil, err
 	}
 	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup, Namespaces: pidNamespace()}
-	p, err := start.patient(ctx, s, func(p *spawn.Program) { w.command(p, c, mnt) })
+	p, err := start.patient(ctx, s, func(p *spawn.Program) { w.command(p, c, mnt, false) })
 	if err != nil {
 		w.mounts.put(mnt)
 		return nil, err
@@ -108,12 +108,21 @@ func pidNamespace() uint64 {
 type Process struct {
 	*spawn.Process
 	world *World
-	mnt   int // its mount namespace: by holding it we keep its own end from waiting for that to go
+	mnt   int // its mount namespace: by holding it we keep its own end from waiting for that to go; -1: another's
+
+	mu     sync.RWMutex // held by StartIn
+	closed bool
 }
 
 // Close gives back what is held of the process: its pidfd and, in the background, its mount namespace and what is
 // left of its init.
 func (p *Process) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	if p.mnt < 0 {
+		return p.Process.Close()
+	}
 	if i := p.TakeInit(); i != nil {
 		p.world.homes.put(&home{i, p.mnt})
 	} else {
@@ -129,16 +138,20 @@ var privileged = sync.OnceValue(func() bool { return os.Geteuid() == 0 && hasCap
 // command adds the calls that turn a child into the command: PID 1 of a PID
 // namespace of its own, since the clone or, where the embedder has no privilege,
 // as a second child that is made inside, as it always is in the namespace of an init.
-func (w *World) command(p *spawn.Program, c Command, mnt int) {
+//
+// beside says that it is started in the namespaces of another command, of which it then sees the mounts.
+func (w *World) command(p *spawn.Program, c Command, mnt int, beside bool) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
 	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
-	if c.Init == nil {
+	if c.Init == nil && !beside {
 		w.enter(p, c.Cgroup, mnt)
 	} else {
 		w.join(p, c.Cgroup, mnt)
 	}
-	w.spec.ownExtra(p, &c)
+	if !beside {
+		w.spec.ownExtra(p, &c)
+	}
 	for i, f := range join {
 		p.Do("write", c.Join[i].Name(), unix.SYS_WRITE, f, "0", 1)
 	}

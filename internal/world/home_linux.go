@@ -73,7 +73,7 @@ func (w *World) startBehindInit(ctx context.Context, c Command, start starter) (
 			return nil, err
 		}
 		s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup, Namespaces: pidNamespace(), Init: h.init}
-		p, err := start.patient(ctx, s, func(p *spawn.Program) { w.command(p, c, h.mnt) })
+		p, err := start.patient(ctx, s, func(p *spawn.Program) { w.command(p, c, h.mnt, false) })
 		if err == nil {
 			return &Process{Process: p, world: w, mnt: h.mnt}, nil
 		}
@@ -91,7 +91,7 @@ func (w *World) join(p *spawn.Program, group *os.File, mnt int) {
 	ns := w.namespaces(p, mnt)
 	var pids, cgroup spawn.Ref
 	if !p.Born() {
-		pids, cgroup = p.InitNamespace(), optional(p, group)
+		pids, cgroup = p.PIDNamespace(), optional(p, group)
 	}
 	priority(p)
 	enterPIDs := func(now bool) {
