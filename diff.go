@@ -22,7 +22,7 @@ func (k ChangeKind) String() string {
 
 // A Change is what became of one file or directory.
 type Change struct {
-	Path string // absolute, in the sandbox
+	Path string     // absolute, in the sandbox
 	Kind ChangeKind // what became of it
 }
 
