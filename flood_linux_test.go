@@ -47,7 +47,7 @@ func TestFloods(t *testing.T) {
 					return strings.Count(out.String(), "\n") >= processes
 				}
 			}
-			require.Eventually(t, full, 50*time.Second, 10*time.Millisecond, "%s", &out)
+			require.Eventually(t, full, 90*time.Second, 10*time.Millisecond, "%s", &out)
 
 			text, err := exec.Command(program, what, strconv.Itoa(share), "1", "0").Output()
 			require.NoError(t, err)
