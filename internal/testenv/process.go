@@ -146,7 +146,11 @@ func (s *scope) isOwn(p proc, all map[int]proc) bool {
 
 // isOrphan looks at the topmost process above p that is new: what another program started is below that one's process,
 // which is in the namespaces of the host.
+// The dead whose parent is the machine's init are that one's to wait for, which takes it seconds at times.
 func (s *scope) isOrphan(p proc, all map[int]proc, others map[int]bool) bool {
+	if p.state == "Z" && p.parent == 1 {
+		return false
+	}
 	top := p
 	for a, ok := p, true; ok && a.pid > 1 && !s.processes[a.procID]; a, ok = all[a.parent] {
 		if others[a.pid] || a.mark() != "" {
