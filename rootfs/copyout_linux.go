@@ -74,7 +74,7 @@ func (c *copyOut) all(name string) error {
 		if err == nil {
 			err = errors.Join(c.entry("", top), c.content("", fds[0], 0))
 		}
-		return errors.Join(err, c.tar.Close())
+		return c.end(err)
 	}
 	f, err := c.r.Open(name)
 	if err != nil {
@@ -86,7 +86,15 @@ func (c *copyOut) all(name string) error {
 		return err
 	}
 	top.st, top.fd = info.(*fileInfo).st, int(f.Fd())
-	return errors.Join(c.entry("", top), c.tar.Close())
+	return c.end(c.entry("", top))
+}
+
+// end writes the end of an archive that is whole: of another one a reader must not take it for all there was.
+func (c *copyOut) end(err error) error {
+	if err != nil {
+		return err
+	}
+	return c.tar.Close()
 }
 
 // A node is a name in a directory, looked at.
