@@ -104,9 +104,9 @@
 //
 // When the embedding program ends, by SIGKILL too, the kernel kills its
 // sandboxes' processes, and the next Open of the store removes what else they
-// left. One exception: a command that is PID 1 and clears its own
-// PR_SET_PDEATHSIG outlives the embedder until it ends; with Cmd.Init or
-// Security.Seccomp "strict" none does.
+// left. With Cmd.Init, that is: a command that is PID 1 can lose its
+// PR_SET_PDEATHSIG, under every filter, and outlives the embedder then until it
+// ends or the store is opened again.
 // No descriptor, signal, exit or memory of the embedder is touched by a command.
 // Close leaves nothing: no process, mount, cgroup, descriptor or file.
 //
@@ -123,7 +123,9 @@
 // (fcntl(2): "docker", "off"), commands that hold one delay starts in other
 // sandboxes of the program, at most for Limits.Wall and a second; locks on shared
 // files (flock(2)), as /dev/null, are seen by all. A program that asks to be
-// traced may not end by itself without a Limits.Wall; "strict" refuses that.
+// traced may not end by itself without a Limits.Wall, and without Cmd.Init one
+// whose PID 1 is traced by its child not even then, nor by Close: "strict" and
+// Cmd.Init hold. SECURITY.md has what else a review found and is open.
 // The kernel is the boundary; a bug in it is one here.
 //
 // # Privileges and kernels

@@ -6,7 +6,7 @@ type Security struct {
 	//
 	//	""        the default: Docker's profile, without what hardly a program uses and hostile ones do
 	//	"strict"  for programs that compute, as a judge runs them: also no other processes' memory, no
-	//	          sockets but of AF_UNIX, no System V or POSIX queues, no watches, no clearing of PR_SET_PDEATHSIG
+	//	          sockets but of AF_UNIX, no System V or POSIX queues, no watches, no prctl that clears PR_SET_PDEATHSIG
 	//	"docker"  Docker's profile as it is (github.com/moby/profiles). 32-bit programs need it, and it leaves them
 	//	          socketcall(2), with which they reach all kinds of sockets
 	//	"off"     all
