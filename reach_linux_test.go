@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,6 +57,15 @@ static void try(int pid) {
 		char env[4096];
 		ssize_t n = read(fd, env, sizeof env - 1);
 		if (n > 0 && memmem(env, n, "EMBEDDER_SECRET", 15)) { printf("environment of %d\n", pid); fflush(stdout); }
+		close(fd);
+	}
+	const char *telling[][2] = {{"cmdline", "-test."}, {"comm", ".test"}, {"mountinfo", "/sys/fs/cgroup/"}};
+	for (int i = 0; i < 3; i++) {
+		static char text[1 << 16];
+		sprintf(path, "/proc/%d/%s", pid, telling[i][0]);
+		if ((fd = open(path, O_RDONLY)) < 0) continue;
+		ssize_t n = read(fd, text, sizeof text);
+		if (n > 0 && memmem(text, n, telling[i][1], strlen(telling[i][1]))) { printf("%s of %d\n", telling[i][0], pid); fflush(stdout); }
 		close(fd);
 	}
 	int p = syscall(SYS_pidfd_open, pid, 0);
@@ -203,8 +211,6 @@ func TestExecHeldUp(t *testing.T) {
 		require.NoError(t, p.Kill())
 		_, err = p.Wait(t.Context())
 		require.NoError(t, err)
-		require.NoError(t, exec.Command("true").Run())
-		_, err = filepath.Glob("/proc/self/fd/*")
-		require.NoError(t, err)
+		require.NoError(t, exec.Command("true").Run(), "the embedding program goes on")
 	})
 }

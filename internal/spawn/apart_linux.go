@@ -1,7 +1,11 @@
 package spawn
 
 import (
+	"bytes"
+	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +21,9 @@ import (
 // the embedder's. The flag is the copy's, so nothing of the embedder's has to be put back, and no other program can take it away
 // meanwhile. With its exec the copy is gone.
 //
+// Its /proc/PID shows what needs no such rights, too: so it has a name of its own, and its copy of the embedder's arguments
+// is blank. Its namespaces are those beside whom it is by then: it enters the PID namespace last.
+//
 // Who may send it signals can stop it, and with it this thread, until the context ends.
 
 // What the memory of such a program has room for: more than execve(2) takes.
@@ -24,6 +31,39 @@ const (
 	apartEntries = 4096
 	apartSize    = 16 << 20
 )
+
+// hide adds the calls that leave nothing of the embedder to be read in the child's /proc/PID/comm and cmdline. (The last byte
+// of the arguments must be 0: else the kernel goes on with the environment, get_mm_cmdline in fs/proc/base.c.)
+func (p *Program) hide() {
+	start, size, err := arguments()
+	if err != nil {
+		p.fail(err)
+		return
+	}
+	p.Do("prctl PR_SET_NAME", "", unix.SYS_PRCTL, unix.PR_SET_NAME, "sandbox", 0, 0, 0)
+	zeros := p.Do("memfd_create", "zeros", unix.SYS_MEMFD_CREATE, "zeros", unix.MFD_CLOEXEC)
+	p.Do("ftruncate", "zeros", unix.SYS_FTRUNCATE, zeros, size)
+	p.Do("read", "zeros", unix.SYS_READ, zeros, start, size)
+	p.Do("close", "zeros", unix.SYS_CLOSE, zeros)
+}
+
+// arguments are where the kernel finds ours (proc_pid_stat(5), arg_start and arg_end).
+func arguments() (start, size uintptr, err error) {
+	b, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from field 3 on
+	if len(fields) < 47 {
+		return 0, 0, fmt.Errorf("/proc/self/stat: %d fields: %w", len(fields)+2, unix.EINVAL)
+	}
+	first, err1 := strconv.ParseUint(fields[48-3], 10, 64)
+	last, err2 := strconv.ParseUint(fields[49-3], 10, 64)
+	if err1 != nil || err2 != nil || first == 0 || last < first {
+		return 0, 0, fmt.Errorf("/proc/self/stat: arguments from %s to %s: %w", fields[48-3], fields[49-3], unix.EINVAL)
+	}
+	return uintptr(first), uintptr(last - first), nil
+}
 
 // mapMemory gives p memory that its child shares, as the only: what is written there by one is seen by the other.
 func (p *Program) mapMemory() (giveBack func(), err error) {

@@ -39,6 +39,9 @@ func (p *Program) begin(t *thread) {
 		p.self = p.dup(p.self)
 	}
 	p.sock = p.Input(t.sock[1])
+	if p.apart && !reachable() {
+		p.hide()
+	}
 }
 
 // maxCarried bounds how many descriptors a child copies that is born in a PID

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-5a9fb6e0/sandbox/internal/spawn"
 )
 
-// ErrHeldUp says that a command could not be started beside others, who kept its child from going on: they can stop it.
-var ErrHeldUp = errors.New("the start was held up, as by a signal from a process that is there")
+// errHeldUp says that a command could not be started beside others, who kept its child from going on: they can stop it.
+var errHeldUp = errors.New("the start was held up, as by a signal from a process that is there")
 
 // patience is how long such a start may take. It is a matter of milliseconds, on a machine with nothing to spare of seconds.
 const patience = 10 * time.Second
@@ -33,9 +33,10 @@ func (w *World) StartIn(ctx context.Context, target *Process, c Command) (*Proce
 		return nil, err
 	}
 	defer pids.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrHeldUp)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errHeldUp)
 	defer cancel()
-	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup, Namespaces: pidNamespace(), PIDs: pids}
+	// Not born in the PID namespace: who enters that comes from all the others, and shows no mount or socket of the host's.
+	s := spawn.Setup{Files: len(c.Files), PIDs: pids}
 	p, err := starter(spawn.Start).patient(ctx, s, func(p *spawn.Program) { w.command(p, c, target.mnt, true) })
 	if err != nil {
 		if target.Ending() {
