@@ -21,7 +21,8 @@ type CommitOptions struct {
 // one too.
 //
 // Errors: errors.ErrUnsupported without an Options.Image or, for an ordinary user, with Limits.Disk, whose files are out of
-// reach then; those of image.Store.Commit.
+// reach then; fs.ErrInvalid when there is a new file whose name begins with ".wh.", which no image can have; those of
+// image.Store.Commit.
 func (s *Sandbox) Commit(ctx context.Context, ref string, o CommitOptions) (*image.Image, error) {
 	b, err := s.core.open(ctx)
 	if err != nil {

@@ -107,6 +107,23 @@ func TestDiff(t *testing.T) {
 		require.NotContains(t, got, "temporary")
 		require.NotContains(t, got, "/etc/hosts")
 
+		// What a command can't do by a name: remove others' files in the image, or hide what it did.
+		for _, name := range []string{"/etc/.wh.passwd", "/a/.wh..wh..opq", "/.wh..."} {
+			require.NoError(t, errors.Join(files.MkdirAll("/etc", 0o755), files.WriteFile(name, nil, 0o644)))
+			_, err = sb.Diff(t.Context())
+			require.ErrorIs(t, err, fs.ErrInvalid, name)
+			require.ErrorContains(t, err, name[1:])
+			_, err = sb.Commit(t.Context(), "spoofed", sandbox.CommitOptions{})
+			require.ErrorIs(t, err, fs.ErrInvalid, name)
+			require.NoError(t, files.Remove(name))
+		}
+		_, err = sb.Diff(t.Context())
+		require.NoError(t, err)
+		deep := "/0" + strings.Repeat("/d", rootfs.MaxCopyDepth+1)
+		require.NoError(t, files.MkdirAll(deep, 0o755))
+		_, err = sb.Diff(t.Context())
+		require.ErrorAs(t, err, new(*rootfs.LimitError), "not a part of the list")
+
 		sb = box(t, sandbox.Options{Rootfs: root})
 		shell(t, sb, "rm -r /var && mkdir /var && touch /var/new")
 		got = " " + diff(sb) + " "

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,7 +38,7 @@ func (r *Root) CopyOut(ctx context.Context, name string, w io.Writer, o CopyOpti
 // CopyLayer writes the changes that an overlayfs has put into its upper directory, which is the Root's tree, to w as a layer
 // of an image (layer.md of the OCI image specification): as CopyOut, with ".wh.NAME" for a name that was removed from the
 // layers below and ".wh..wh..opq" for a directory that was replaced. The ids must be those of the Root's user namespace.
-// Names that skip says, relative to the top, are left out, with all below them. The overlay may be in use: what is
+// A file that has one of these names is an fs.ErrInvalid: no layer can say that it is there. Names that skip says, relative to the top, are left out, with all below them. The overlay may be in use: what is
 // changed meanwhile is in the layer or not.
 func (r *Root) CopyLayer(ctx context.Context, w io.Writer, skip func(name string) bool) error {
 	c := &copyOut{r: r, ctx: ctx, tar: tar.NewWriter(w), links: map[inode]string{}, layer: true, skip: skip}
@@ -275,6 +277,9 @@ func (c *copyOut) entry(prefix string, d *node) error {
 	if c.ctx.Err() != nil {
 		return context.Cause(c.ctx)
 	}
+	if c.layer && strings.HasPrefix(d.name, whiteoutPrefix) {
+		return fmt.Errorf("%s%s: in a layer the name would remove a file: %w", prefix, d.name, fs.ErrInvalid)
+	}
 	if c.entries--; c.entries < 0 {
 		return &LimitError{"entries", c.mostEntries}
 	}
@@ -296,7 +301,7 @@ func (c *copyOut) entry(prefix string, d *node) error {
 		return c.regular(h, d)
 	case unix.S_IFCHR:
 		if c.layer && d.st.Rdev_major == 0 && d.st.Rdev_minor == 0 {
-			return c.mark(prefix, ".wh."+d.name)
+			return c.mark(prefix, whiteoutPrefix+d.name)
 		}
 		return nil
 	default:
@@ -304,6 +309,9 @@ func (c *copyOut) entry(prefix string, d *node) error {
 	}
 	return c.tar.WriteHeader(h)
 }
+
+// whiteoutPrefix begins the names that remove others (layer.md).
+const whiteoutPrefix = ".wh."
 
 // mark writes one of the marks of a layer.
 func (c *copyOut) mark(prefix, name string) error {
@@ -328,7 +336,7 @@ func (c *copyOut) opaque(prefix string, dir int) error {
 	if n != 1 || value[0] != 'y' {
 		return nil
 	}
-	return c.mark(prefix, ".wh..wh..opq")
+	return c.mark(prefix, whiteoutPrefix+whiteoutPrefix+".opq")
 }
 
 func (c *copyOut) regular(h *tar.Header, d *node) error {
