@@ -70,7 +70,7 @@ func (b *box) mount(ctx context.Context, m rootfs.Mount) (e world.Mount, err err
 			return e, err
 		}
 		if v := b.made[m.Source]; v != nil && v.target == "" {
-			v.target, e.Covered = m.Target, true
+			v.target, e.Covered = m.Target, b.image != nil // who owns the files of other roots may be nobody inside
 		}
 		if !b.user.outside() {
 			e.Source = f.Name()

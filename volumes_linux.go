@@ -197,7 +197,7 @@ func (b *box) volume(ctx context.Context, name string) (*os.File, error) {
 	return f, nil
 }
 
-// fillVolumes copies into the box's new volumes what they cover, and gives them their names.
+// fillVolumes copies into the box's new volumes what they cover of its image, and gives them their names.
 func (b *box) fillVolumes(ctx context.Context) error {
 	covered := b.world.Covered()
 	defer func() {
@@ -210,7 +210,14 @@ func (b *box) fillVolumes(ctx context.Context) error {
 		at[f.Name()] = f
 	}
 	for _, v := range b.made {
-		if err := b.fillVolume(ctx, v, at[v.target]); err != nil {
+		err := error(nil)
+		if from := at[v.target]; from != nil {
+			err = b.fillVolume(ctx, v, from)
+		}
+		if err == nil {
+			err = v.giveName()
+		}
+		if err != nil {
 			return &Error{Op: "make volume", Path: v.name, Err: err}
 		}
 	}
@@ -234,9 +241,11 @@ func (b *box) fillVolume(ctx context.Context, v *newVolume, covered *os.File) er
 	if err == nil {
 		err = likeTop(from, to)
 	}
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// giveName has others find the volume.
+func (v *newVolume) giveName() error {
 	dir := filepath.Dir(v.file.Name())
 	if err := unix.Renameat2(unix.AT_FDCWD, v.file.Name(), unix.AT_FDCWD, filepath.Join(dir, v.name), unix.RENAME_NOREPLACE); err != nil {
 		return &os.PathError{Op: "rename", Path: v.file.Name(), Err: err}
@@ -252,14 +261,8 @@ func likeTop(from, to *rootfs.Root) error {
 		return err
 	}
 	st := info.Sys().(*unix.Statx_t)
-	if st.Uid == unmapped { // nobody's, as the places that we make
-		return nil
-	}
 	return errors.Join(to.Chown("/", int(st.Uid), int(st.Gid)), to.Chmod("/", info.Mode()))
 }
-
-// unmapped is how an id looks that a user namespace does not map (/proc/sys/kernel/overflowuid).
-const unmapped = 65534
 
 // closeVolumes lets go of the box's volumes, and removes those that have got no name.
 func (b *box) closeVolumes(ctx context.Context) error {

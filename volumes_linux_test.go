@@ -171,6 +171,16 @@ func TestVolumeFilled(t *testing.T) {
 		require.Len(t, look(volumeAt("/empty", "none")[0]), 1)
 		require.Len(t, look(volumeAt("/new/place", "new")[0]), 1)
 
+		// Over the host's files and a directory, whose owners may be nobody inside, it begins empty.
+		for name, o := range map[string]sandbox.Options{"/usr/lib": {Store: st}, "/etc": {Store: st, Rootfs: skeleton(t)}} {
+			o.Mounts = volumeAt(name, "empty"+name[1:2])
+			files, err := box(t, o).Root(t.Context())
+			require.NoError(t, err, name)
+			list, err := files.ReadDir(name)
+			require.NoError(t, err)
+			require.Empty(t, list)
+		}
+
 		// Many at once; one died over it before.
 		left := filepath.Join(dir, "volumes", ".making-busy", "half")
 		require.NoError(t, os.MkdirAll(left, 0o755))
@@ -201,7 +211,7 @@ func TestVolumeFilled(t *testing.T) {
 		require.Error(t, box(t, o).Prepare(t.Context()))
 		names, err := st.Volumes(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, []string{"busy", "first", "new", "none", "read-only", "twice"}, names)
+		require.Equal(t, []string{"busy", "emptye", "emptyu", "first", "new", "none", "read-only", "twice"}, names)
 		entries, err := os.ReadDir(filepath.Join(dir, "volumes"))
 		require.NoError(t, err)
 		require.Len(t, entries, len(names))

@@ -11,7 +11,7 @@ type MountType uint8
 // The types of a Mount. There is no default.
 const (
 	Bind   MountType = iota + 1 // a file or directory of the host's
-	Volume                      // a named directory of the store's, made on first use with what it covers
+	Volume                      // a named directory of the store's, made on first use with what it covers of an image
 	Tmpfs                       // a new, empty directory in memory
 	Image                       // the read-only tree of another image
 	File                        // a file with given contents, in memory: a secret, a configuration
@@ -65,7 +65,7 @@ type Mount struct {
 
 	// Source is, for Bind, the absolute path of a file or directory of the host's, which must exist; for Volume the
 	// volume's name, [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}: it is made when it is not there, and begins with what
-	// the root has at Target (but extended attributes and sockets), as Docker's do;
+	// the sandbox's image has at Target (but extended attributes and sockets), as Docker's do; over other roots it begins empty;
 	// for Image the reference of the image, pulled as the sandbox's own is. For other types it must be empty.
 	Source string
 
