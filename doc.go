@@ -93,8 +93,8 @@
 //   - Dial and Listen resolve addresses in the sandbox, never by the embedder's
 //     resolver. Close closes Listeners; Conns belong to the caller.
 //   - Process.Start starts a command beside a running one, in its PID and mount
-//     namespaces. Commands that live there see it from its birth, and reach nothing of
-//     the embedder by it.
+//     namespaces. Commands that live there see it from its birth, and reach neither
+//     memory, descriptors nor arguments of the embedder by it.
 //   - Root gives files of a running sandbox in and out. Commands that rename and link
 //     meanwhile neither lead it out of their root nor keep it waiting.
 //   - Nothing is silent: what was asked for and can't be had is an error; what was

@@ -60,7 +60,6 @@ func (g *guests) keep(group *cgroup.Group) {
 
 // leave gives back what was kept: the process has ended, with all in its PID namespace.
 func (g *guests) leave() {
-	g.held.Wait() // not for long: nobody is there any more
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.gone = true
@@ -68,6 +67,18 @@ func (g *guests) leave() {
 		s.Release()
 	}
 	g.stays = nil
+	g.held.Wait() // not for long: nobody is there any more
+}
+
+// hold has f run until the process has ended.
+func (g *guests) hold(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone {
+		f() // not for long
+		return
+	}
+	g.held.Go(f)
 }
 
 // isEmpty says whether nobody is in a group, if that is known.
@@ -125,7 +136,7 @@ func (p *process) closeChild() error {
 	if _, err := p.child.Wait(ended); err == nil {
 		return p.child.Close()
 	}
-	p.beside.guests.held.Go(func() { // ends with the host
+	p.beside.guests.hold(func() { // ends with the host
 		_, _ = p.child.Wait(context.Background())
 		_ = p.child.Close()
 	})
