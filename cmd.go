@@ -37,6 +37,15 @@ type Cmd struct {
 	Stdout, Stderr io.Writer
 	// Pipes makes the named streams pipes whose other ends the Process has.
 	Pipes Pipes
+	// TTY gives the command a terminal, of the sandbox's own, which it controls: its standard input, output and error.
+	// Stdin, or what is written to Process.Stdin, is what is typed; its end is nothing that a terminal could tell: a program
+	// that is to see one gets the character for that ("\x04") from the Reader. All that is written to the terminal comes by
+	// Stdout, its echo and "\r\n" for "\n" included, and counts for Limits.Output; nil: it is dropped. Stderr and PipeStderr
+	// are errors. A file is copied, not passed on, and Stdin read no longer than the command lives; another Reader that
+	// blocks then holds Wait up as without a terminal. Process.Resize changes its size. To close Process.Stdin does not hang
+	// up, to close Process.Stdout does. What processes that the command left behind, or others of the sandbox, write to it
+	// after the command's end is lost. TERM is "xterm" unless Env, the Options' or the image's says otherwise. Nil: none.
+	TTY *TTY
 	// ExtraFiles[i] becomes descriptor 3+i. Directories, sockets and O_PATH
 	// descriptors are refused: they would be ways out. A regular file can be opened
 	// again by /proc/self/fd with all that its mode allows others and, where the

@@ -174,7 +174,7 @@ func (p *process) launch(ctx context.Context) (err error) {
 	if p.stdio, err = newStdio(p.cmd, p.limits.Output); err != nil {
 		return err
 	}
-	w.Files = p.stdio.files
+	w.Files, w.Terminal = p.stdio.files, p.cmd.terminal()
 	if p.cmd.Init {
 		if w.Init, err = p.box.store.initProgram(); err != nil {
 			p.stdio.abandon()
@@ -190,10 +190,14 @@ func (p *process) launch(ctx context.Context) (err error) {
 		p.stdio.abandon()
 		return err
 	}
+	var sent []int
+	if child != nil {
+		sent = p.takeTerminal(child.Sent)
+	}
 	p.stdio.started(p.flooded)
 	p.runs(child)
 	if child != nil && w.Notify != nil {
-		p.calls = p.box.opts.Security.Notify.listen(child.Sent[0], p.box.notify.names)
+		p.calls = p.box.opts.Security.Notify.listen(sent[0], p.box.notify.names)
 	}
 	return nil
 }
@@ -307,6 +311,9 @@ func (p *process) resolve(w *world.Command) error {
 		return err
 	}
 	base := []string{"PATH=" + defaultPath, "HOME=" + a.home, "USER=" + a.name}
+	if c.TTY != nil {
+		base = append(base, "TERM=xterm")
+	}
 	w.Env = mergeEnv(base, conf.Env, o.Env, c.Env)
 	w.Paths = world.LookPath(w.Args[0], lookEnv(w.Env, "PATH"))
 	if len(w.Paths) == 0 {

@@ -120,7 +120,7 @@ func (c *Cmd) unpiped() error {
 
 // Output runs c and returns what it wrote to standard output. The error is
 // also not nil for a command that did not exit with 0: an *ExitError, with the
-// end of what it wrote to standard error unless c.Stderr is set.
+// end of what it wrote to standard error unless c.Stderr or c.TTY is set.
 func (s *Sandbox) Output(ctx context.Context, c *Cmd) ([]byte, error) {
 	if c == nil {
 		return nil, s.wrap("output", &FieldError{"Cmd", nil, "nil"})
@@ -132,7 +132,7 @@ func (s *Sandbox) Output(ctx context.Context, c *Cmd) ([]byte, error) {
 	var last tail
 	cmd := *c
 	cmd.Stdout = &out
-	if c.Stderr == nil && c.Pipes&PipeStderr == 0 {
+	if c.Stderr == nil && c.Pipes&PipeStderr == 0 && c.TTY == nil {
 		cmd.Stderr = &last
 	}
 	res, err := s.Run(ctx, &cmd)

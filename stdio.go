@@ -21,6 +21,9 @@ type stdio struct {
 	copies  []func() error
 	results chan error
 
+	tty    *terminal // of Cmd.TTY, in place of pipes; nil: none
+	copied bool      // by us, and ours to close: its output
+
 	stdin          io.WriteCloser // the ends that a Process has
 	stdout, stderr io.ReadCloser
 
@@ -42,6 +45,9 @@ func newStdio(c *Cmd, limit int64) (*stdio, error) {
 }
 
 func (s *stdio) open(c *Cmd) error {
+	if c.TTY != nil {
+		return s.openTerminal(c)
+	}
 	if err := s.openStdin(c); err != nil {
 		return err
 	}
@@ -102,6 +108,47 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
+}
+
+// openTerminal prepares the streams of a command with a terminal, which its child will open (attach).
+func (s *stdio) openTerminal(c *Cmd) (err error) {
+	s.tty = &terminal{}
+	s.files = append(make([]*os.File, 3), c.ExtraFiles...)
+	in := &keyboard{of: s.tty}
+	if c.Pipes&PipeStdin != 0 {
+		s.stdin = in
+	} else if c.Stdin != nil {
+		from := c.Stdin
+		if f, ok := from.(*os.File); ok {
+			if s.tty.keys, err = newTyped(f); err != nil {
+				return err
+			}
+			from = s.tty.keys
+		}
+		s.copies = append(s.copies, func() error { return s.tty.feed(in, from) })
+	}
+	if c.Pipes&PipeStdout != 0 {
+		s.stdout = s.tty
+		return nil
+	}
+	to := c.Stdout
+	if to == nil {
+		to = io.Discard // somebody must read, or the command would wait
+	}
+	s.copied = true
+	s.copies = append(s.copies, func() error {
+		_, err := io.Copy(s.counted(to), s.tty)
+		return errors.Join(err, ignoreClosed(s.tty.Close()))
+	})
+	return nil
+}
+
+// attach takes over both ends of the terminal that the child has opened.
+func (s *stdio) attach(ours, theirs *os.File) {
+	s.tty.attach(ours, theirs)
+	if s.copied {
+		s.ours = append(s.ours, ours)
+	}
 }
 
 // openPipe makes a pipe that every user of a sandbox may open again by its name,
@@ -186,6 +233,9 @@ const copyGrace = time.Second
 // finish waits for the copies after the command has ended, for delay if it is
 // not 0, for copyGrace once ctx has ended.
 func (s *stdio) finish(ctx context.Context, delay time.Duration) error {
+	if s.tty != nil {
+		s.tty.end()
+	}
 	var late <-chan time.Time
 	cut := ctx.Done()
 	if delay > 0 {
@@ -221,6 +271,9 @@ func (s *stdio) cutOff() bool { return s.limit > 0 && s.wrote.Load() > s.limit }
 
 // abandon closes everything of a command that was not started.
 func (s *stdio) abandon() {
+	if s.tty != nil {
+		s.tty.abandon()
+	}
 	closeAll(s.theirs)
 	closeAll(s.ours)
 	for _, c := range []io.Closer{s.stdin, s.stdout, s.stderr} {

@@ -190,6 +190,8 @@ func (c *Cmd) validate() error {
 	f.check(c.Pipes&PipeStdin != 0 && c.Stdin != nil, "Stdin", nil, "set beside PipeStdin")
 	f.check(c.Pipes&PipeStdout != 0 && c.Stdout != nil, "Stdout", nil, "set beside PipeStdout")
 	f.check(c.Pipes&PipeStderr != 0 && c.Stderr != nil, "Stderr", nil, "set beside PipeStderr")
+	f.check(c.TTY != nil && c.Stderr != nil, "Stderr", nil, "set beside TTY: all that is written to a terminal comes by Stdout")
+	f.check(c.TTY != nil && c.Pipes&PipeStderr != 0, "Pipes", c.Pipes, "has PipeStderr beside TTY: all that is written to a terminal comes by Stdout")
 	f.stream("Stdin", c.Stdin)
 	f.stream("Stdout", c.Stdout)
 	f.stream("Stderr", c.Stderr)

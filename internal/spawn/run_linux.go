@@ -258,9 +258,7 @@ func (r *run) takeCommand() {
 		r.pidfd, r.fds = r.fds[last], r.fds[:last]
 		return
 	}
-	// Who was to send it was killed. Nobody has waited for the child.
-	closeAll(r.fds)
-	r.fds = nil
+	// Who was to send it was killed. Nobody has waited for the child, which has sent the others before its exec.
 	r.pidfd, r.err = unix.PidfdOpen(r.pid, 0)
 }
 

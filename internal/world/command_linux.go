@@ -23,6 +23,9 @@ type Command struct {
 	IDs       spawn.IDs
 	// Files become descriptors 0, 1, 2 and so on; nil is the null device.
 	Files []*os.File
+	// Terminal becomes descriptors 0, 1 and 2, whose Files are nil, and the controlling terminal. The first of what the Process
+	// has in Sent are its other end and, once more, this one. Nil: none.
+	Terminal *Terminal
 	// Written are files of its own, in Mounts that are PerRun.
 	Written []WrittenFile
 	// Join are cgroup v1 tasks files, opened for writing. The child joins by
@@ -33,7 +36,7 @@ type Command struct {
 	Rlimits []Rlimit
 	// Capabilities are those that root may have in the World's user namespace.
 	Capabilities CapSet
-	// Notify leaves some system calls to a listener, which the Process has in Sent; nil: none.
+	// Notify leaves some system calls to a listener, which the Process has in Sent, as the last; nil: none.
 	Notify *seccomp.Filter
 	// Filter says which system calls it may make; nil: all.
 	Filter *seccomp.Filter
@@ -143,6 +146,7 @@ var privileged = sync.OnceValue(func() bool { return os.Geteuid() == 0 && hasCap
 func (w *World) command(p *spawn.Program, c Command, mnt int, beside bool) {
 	stdio := inputs(p, c.Files)
 	join := inputs(p, c.Join)
+	root := w.terminalRoot(p, &c)
 	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
 	if c.Init == nil && !beside {
 		w.enter(p, c.Cgroup, mnt)
@@ -159,6 +163,7 @@ func (w *World) command(p *spawn.Program, c Command, mnt int, beside bool) {
 	p.Do("unshare", "cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	c.clock(p)
 	c.inherited(p)
+	c.terminal(p, root, stdio)
 	c.descriptors(p, stdio)
 	c.Capabilities.keep(p)
 	if root := w.spec.rootIDs(); c.IDs.UID != root.UID || c.IDs.GID != root.GID || len(c.IDs.Groups) > 0 {
