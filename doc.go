@@ -83,7 +83,7 @@
 //     They come from the kernel's counters, not from a guess at SIGKILL. When the kernel
 //     kills a process for memory, be it a grandchild, the rest of the tree is killed and
 //     the Status is MemoryLimit, or HostOOM where no limit of ours had run out.
-//   - Environment: PATH, HOME and USER, then the image's, Options.Env and Cmd.Env,
+//   - Environment: PATH, HOME and USER, with a terminal TERM, then the image's, Options.Env and Cmd.Env,
 //     merged by key. Nothing comes from the embedder. Descriptors, resource
 //     limits, umask, priority, affinity and ignored signals do not, either.
 //   - Errors are *Error; validation returns all faults at once, each a
@@ -95,6 +95,8 @@
 //   - Process.Start starts a command beside a running one, in its PID and mount
 //     namespaces. Commands that live there see it from its birth, and reach neither
 //     memory, descriptors nor arguments of the embedder by it.
+//   - Cmd.TTY gives a command a terminal of the sandbox's own. Whatever is done with it inside, our end neither hangs nor
+//     outlives the command by more than what that had written.
 //   - Root gives files of a running sandbox in and out. Commands that rename and link
 //     meanwhile neither lead it out of their root nor keep it waiting.
 //   - Nothing is silent: what was asked for and can't be had is an error; what was
@@ -113,8 +115,8 @@
 // # Not guaranteed, yet
 //
 // The private file systems are bounded by half of the machine's memory each, as
-// tmpfs is, unless Limits.Memory or Limits.Disk does. Terminals and bridges are to
-// come. On cgroup v1 the scope of a memory kill is
+// tmpfs is, unless Limits.Memory or Limits.Disk does. Bridges are to come. On
+// cgroup v1 the scope of a memory kill is
 // that of the innermost limit that was touched at all, and page cache touches a
 // limit, too. Where the kernel has no Landlock (Applied.Landlock is 0; before
 // 5.19, or lsm= without it) a hostile image can have the embedding program's own

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -197,4 +198,32 @@ func ExampleProcess_Run() {
 	// sleep
 	// <nil> <nil>
 	// terminated <nil>
+}
+
+// A command at a terminal: what is typed and shown, and a window that changes its size.
+func ExampleProcess_Resize() {
+	sb := sandbox.New(sandbox.Options{Store: exampleStore()})
+	defer sb.Close()
+	ctx := context.Background()
+	p, err := sb.Start(ctx, &sandbox.Cmd{
+		Args:  []string{"sh", "-c", "stty -echo -opost; tty; read x; stty size"},
+		TTY:   &sandbox.TTY{Rows: 24, Cols: 80},
+		Pipes: sandbox.PipeStdin | sandbox.PipeStdout,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Stdout.Close()
+	shown := bufio.NewScanner(p.Stdout)
+	shown.Scan()
+	fmt.Println(shown.Text(), p.Resize(50, 132))
+	fmt.Fprintln(p.Stdin)
+	shown.Scan()
+	fmt.Println(shown.Text())
+	res, err := p.Wait(ctx)
+	fmt.Println(res, err)
+	// Output:
+	// /dev/pts/0 <nil>
+	// 50 132
+	// exit status 0 <nil>
 }

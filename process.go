@@ -12,7 +12,7 @@ import (
 // A Process is a command that was started. All methods may be called
 // concurrently.
 type Process struct {
-	// Stdin is our end of the pipe if Cmd.Pipes names it, else nil. It is the
+	// Stdin is our end of the pipe, or terminal, if Cmd.Pipes names it, else nil. It is the
 	// caller's to close.
 	Stdin io.WriteCloser
 	// Stdout is the same for standard output.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -553,5 +554,34 @@ func TestTTYUnstarted(t *testing.T) {
 		_, err = p.Wait(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, p.Stdout.Close())
+	})
+}
+
+// A command may close its streams and come back to its terminal: that does not hang up.
+func TestTTYComesBack(t *testing.T) {
+	everyStart(t, func(t *testing.T, sb *sandbox.Sandbox, start func(context.Context, *sandbox.Cmd) (*sandbox.Process, error)) {
+		y := sit(t, start, onTerminal("echo up; exec <&- >&- 2>&-; sleep 0.1; exec >/dev/tty; echo back"))
+		y.sees("up")
+		y.sees("back")
+		y.ends()
+	})
+}
+
+// A Reader or Writer that blocks holds Wait up no longer than WaitDelay.
+func TestTTYBlockedStream(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		for range 2 {
+			b := newBlocked()
+			c := onTerminal("echo x; exit 3")
+			c.Stdin, c.Stdout, c.WaitDelay = b, b, 50*time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), terminalTime)
+			res, err := sb.Run(ctx, c)
+			cancel()
+			close(b.closed)
+			require.ErrorIs(t, err, exec.ErrWaitDelay)
+			require.Equal(t, "exit status 3", res.String())
+		}
 	})
 }

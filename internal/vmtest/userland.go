@@ -18,7 +18,7 @@ var userland = []string{
 	"base-files", "base-passwd", "bash", "busybox-static", "coreutils", "dash", "debianutils", "diffutils", "docker-registry",
 	"e2fsprogs", "findutils",
 	"gcc", "grep", "gzip", "hostname", "iproute2", "libc-bin", "libc6-dev", "libcap2-bin", "login", "mount", "nftables",
-	"passwd", "perl-base", "procps", "python3-minimal", "sed", "tar", "uidmap", "util-linux",
+	"passwd", "perl-base", "procps", "python3-minimal", "sed", "tar", "tmux", "uidmap", "util-linux", "vim-tiny",
 }
 
 // disk returns an image of an ext4 file system with the userland, which all guests share: they write to copies.

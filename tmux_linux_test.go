@@ -1,0 +1,145 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
+)
+
+// playTerminal has somebody at the terminal of this program sit at that of a command in a sandbox.
+func playTerminal() int {
+	if err := atTerminal(os.Getenv(dirEnv), strings.Fields(os.Getenv(argEnv))); err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	return 0
+}
+
+func atTerminal(dir string, args []string) (err error) {
+	st, err := sandbox.Open(dir)
+	if err != nil {
+		return err
+	}
+	sb := sandbox.New(sandbox.Options{Store: st})
+	defer func() { err = errors.Join(err, sb.Close(), st.Close()) }()
+	raw, err := term.MakeRaw(0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, term.Restore(0, raw)) }()
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	if err != nil {
+		return err
+	}
+	c := &sandbox.Cmd{Args: args, Dir: "/tmp", TTY: &sandbox.TTY{Rows: size.Row, Cols: size.Col}, Stdin: os.Stdin, Stdout: os.Stdout}
+	p, err := sb.Start(context.Background(), c)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-resized:
+			if size, err = unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+				_ = p.Resize(size.Row, size.Col) // os.ErrProcessDone: it has ended
+			}
+		case <-p.Done():
+			res, err := p.Wait(context.Background())
+			return errors.Join(err, res.Err())
+		}
+	}
+}
+
+// A tmux is a terminal that somebody sits at who can be asked what he sees.
+type tmux struct {
+	t      testing.TB
+	socket string
+}
+
+// newTmux runs a shell command in a terminal, which ends with the test.
+func newTmux(t testing.TB, command string) *tmux {
+	m := &tmux{t, filepath.Join(t.TempDir(), "s")}
+	m.do("new-session", "-d", "-x", "80", "-y", "24", command+"; echo ended $?; exec sleep 100000")
+	t.Cleanup(func() { m.do("kill-server") })
+	return m
+}
+
+func (m *tmux) do(args ...string) string {
+	m.t.Helper()
+	cmd := exec.Command("tmux", append([]string{"-u", "-S", m.socket, "-f", "/dev/null"}, args...)...)
+	cmd.Env = append(os.Environ(), "SHELL=/bin/sh", "TERM=xterm", "TMUX=")
+	out, err := cmd.CombinedOutput()
+	require.NoError(m.t, err, "tmux %v: %s (apt-get install tmux, or bash scripts/deps)", args, out)
+	return string(out)
+}
+
+// look is what is on the screen once it is as wanted.
+func (m *tmux) look(wanted func(screen string) bool) (screen string) {
+	m.t.Helper()
+	for end := time.Now().Add(terminalTime); ; time.Sleep(10 * time.Millisecond) {
+		screen = m.do("capture-pane", "-p")
+		if wanted(screen) {
+			return screen
+		}
+		if time.Now().After(end) {
+			require.FailNow(m.t, "not what was expected", screen)
+		}
+	}
+}
+
+// A full-screen editor in a sandbox looks as it does without one: what is typed, moved to and resized.
+func TestTTYEditor(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		const editor = "vim.tiny -u NONE -i NONE -N -n text"
+		exe, err := os.Executable()
+		require.NoError(t, err)
+		dir := t.TempDir()
+		plain := newTmux(t, fmt.Sprintf("cd '%s' && TERM=xterm %s", dir, editor))
+		boxed := newTmux(t, fmt.Sprintf("%s=terminal %s='%s' %s='%s' '%s'", roleEnv, dirEnv, t.TempDir(), argEnv, editor, exe))
+		for _, step := range []struct {
+			name  string
+			do    [][]string
+			shows string
+		}{
+			{"opened", nil, `"text" [New`},
+			{"typed", [][]string{{"send-keys", "ifirst line", "Enter", "se\u00e7ond", "Escape"}}, "\nse\u00e7ond\n~"},
+			{"smaller", [][]string{{"resize-window", "-x", "50", "-y", "10"}, {"send-keys", ":set number", "Enter"}}, "1 first line\n      2 se\u00e7ond"},
+			{"larger", [][]string{{"resize-window", "-x", "100", "-y", "40"}, {"send-keys", "ggOnew", "Escape", ":set nonumber", "Enter"}}, "\nfirst line\n"},
+			{"saved", [][]string{{"send-keys", ":wq", "Enter"}}, "\nended 0\n"},
+		} {
+			for _, m := range []*tmux{plain, boxed} {
+				for _, do := range step.do {
+					m.do(do...)
+				}
+			}
+			var want string
+			want = plain.look(func(s string) bool {
+				same := s == want
+				want = s
+				return same && strings.Contains("\n"+s, step.shows)
+			})
+			if step.name == "saved" { // what stood there before is not the same
+				boxed.look(func(s string) bool { return strings.Contains("\n"+s, step.shows) })
+				continue
+			}
+			boxed.look(func(s string) bool { return s == want })
+		}
+	})
+}
