@@ -89,13 +89,13 @@ func (m *tmux) do(args ...string) string {
 	return string(out)
 }
 
-// look is what is on the screen once it is as wanted.
-func (m *tmux) look(wanted func(screen string) bool) (screen string) {
+// look returns when what is on the screen is as wanted.
+func (m *tmux) look(wanted func(screen string) bool) {
 	m.t.Helper()
 	for end := time.Now().Add(terminalTime); ; time.Sleep(10 * time.Millisecond) {
-		screen = m.do("capture-pane", "-p")
+		screen := m.do("capture-pane", "-p")
 		if wanted(screen) {
-			return screen
+			return
 		}
 		if time.Now().After(end) {
 			require.FailNow(m.t, "not what was expected", screen)
@@ -129,17 +129,10 @@ func TestTTYEditor(t *testing.T) {
 					m.do(do...)
 				}
 			}
-			var want string
-			want = plain.look(func(s string) bool {
-				same := s == want
-				want = s
-				return same && strings.Contains("\n"+s, step.shows)
+			boxed.look(func(s string) bool {
+				// When the editor has ended, what stood there before differs.
+				return strings.Contains("\n"+s, step.shows) && (step.name == "saved" || s == plain.do("capture-pane", "-p"))
 			})
-			if step.name == "saved" { // what stood there before is not the same
-				boxed.look(func(s string) bool { return strings.Contains("\n"+s, step.shows) })
-				continue
-			}
-			boxed.look(func(s string) bool { return s == want })
 		}
 	})
 }
