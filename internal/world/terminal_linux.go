@@ -24,8 +24,8 @@ func (c *Command) terminal(p *spawn.Program, root spawn.Ref, stdio []spawn.Ref) 
 		return
 	}
 	const ptmx, slave = "/dev/pts/ptmx", "the terminal"
-	// From the World's root: in a mount namespace of commands one that may mount could have put anything there, a file of
-	// its own (fuse(4)) that answers the ioctls with numbers of our descriptors. Here it can at most have it go away.
+	// From the World's root, whose mounts are no command's: a command that may mount in its own (none may yet) could put a file
+	// there that answers the ioctls with numbers of our descriptors (fuse(4)).
 	how := p.Words(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS) // struct open_how
 	ours := p.Do("open", ptmx, unix.SYS_OPENAT2, root, ptmx[1:], how, 24)
 	p.Do("ioctl TIOCSPTLCK", ptmx, unix.SYS_IOCTL, ours, unix.TIOCSPTLCK, p.Words(0))
