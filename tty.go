@@ -18,8 +18,8 @@ type TTY struct {
 	Cols uint16
 }
 
-// Resize changes the size of the command's terminal, who is told by SIGWINCH. It is a *FieldError where there is none (Cmd.TTY)
-// or a size is 0, os.ErrProcessDone when the command has ended, and os.ErrClosed when Stdout was closed.
+// Resize changes the size of the command's terminal, whose foreground job gets SIGWINCH. The error is a *FieldError where there
+// is none (Cmd.TTY) or a size is 0, os.ErrProcessDone when the command has ended, and os.ErrClosed when Stdout was closed.
 func (p *Process) Resize(rows, cols uint16) error {
 	f := &faults{}
 	f.check(p.p.stdio.tty == nil, "Cmd.TTY", nil, "nil: the command has no terminal")
