@@ -1,7 +1,9 @@
 // Package sandbox is os/exec for containers: it runs a command in a full Linux
 // sandbox from inside a Go program.
 //
-//	out, err := sandbox.New(sandbox.Options{}).Output(ctx, sandbox.Command("sh", "-c", "echo $$; hostname"))
+//	sb := sandbox.New(sandbox.Options{})
+//	defer sb.Close()
+//	out, err := sb.Output(ctx, sandbox.Command("sh", "-c", "echo $$; hostname"))
 //
 //	res, err := sandbox.Run(ctx, sandbox.Options{
 //		Image:  "alpine:3.20",
@@ -73,7 +75,7 @@
 //     A program that ended by itself before it was killed reports its own status.
 //     A command that isn't found is an error.
 //   - Contexts. Run's bounds everything, Start's only the start, Wait's only the
-//     wait.
+//     wait. None may be nil, as in the standard library.
 //   - Limits combine. Memory, Swap, PIDs, CPUs, CPUSet and IO of Options bound all
 //     commands of the sandbox together, those of Cmd each one; the tighter holds.
 //     CPUTime, Wall, Output, FileSize, Stack and OpenFiles of Options are the defaults
