@@ -26,6 +26,8 @@ import (
 // (openat2(2), RESOLVE_BENEATH): a symbolic link that leads out of dir is an EXDEV. A device, a name with "..", an archive
 // that is cut short and one with more than MaxBytes or MaxEntries are errors, too. What was unpacked before an error
 // stays. It ends early with ctx, but for a Read of src's that blocks.
+//
+// To copy a directory of the host's, give CopyFS that of an [os.Root], or os.DirFS where nobody else can change it.
 func (r *Root) CopyIn(ctx context.Context, dir string, src io.Reader, o CopyOptions) error {
 	dir = clean(dir)
 	fds, _, err := r.call(ctx, nil, func(c *call) { c.Send(c.open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)) })

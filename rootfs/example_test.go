@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log"
 	"os"
@@ -67,6 +68,74 @@ func ExampleRoot() {
 	// log/ 0
 	// log/app 8
 	// log/evil 0
+}
+
+// A directory of a tree, results of a job perhaps, is copied to one of the host's while others work in the tree, and one of
+// the host's into it.
+func ExampleRoot_CopyOut() {
+	ctx := context.Background()
+	tree, host := openTemp("tree-"), openTemp("host-")
+	defer os.RemoveAll(tree.Name())
+	defer os.RemoveAll(host.Name())
+	defer tree.Close()
+	defer host.Close()
+	root := rootfs.NewRoot(tree, nil, os.Getuid(), os.Getgid()) // or a Sandbox's Root
+	fmt.Println(root.MkdirAll("/out/plots", 0o755), root.WriteFile("/out/plots/a.svg", []byte("<svg/>"), 0o644))
+
+	archive, w := io.Pipe()
+	go func() { w.CloseWithError(root.CopyOut(ctx, "/out", w, rootfs.CopyOptions{MaxBytes: 1 << 20})) }()
+	err := rootfs.NewRoot(host, nil, os.Getuid(), os.Getgid()).CopyIn(ctx, "/", archive, rootfs.CopyOptions{})
+	archive.Close() // CopyOut ends, also when CopyIn has failed
+	text, readErr := os.ReadFile(filepath.Join(host.Name(), "plots/a.svg"))
+	fmt.Println(string(text), err, readErr)
+
+	top, err := os.OpenRoot(host.Name())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer top.Close()
+	fmt.Println(root.Mkdir("/in", 0o755), root.CopyFS(ctx, "/in", top.FS(), rootfs.CopyOptions{}))
+	text, err = root.ReadFile("/in/plots/a.svg")
+	fmt.Println(string(text), err)
+	// Output:
+	// <nil> <nil>
+	// <svg/> <nil> <nil>
+	// <nil> <nil>
+	// <svg/> <nil>
+}
+
+func openTemp(pattern string) *os.File {
+	dir, err := os.MkdirTemp("", pattern)
+	if err != nil {
+		log.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return f
+}
+
+// Where nobody works in a tree any more, the standard library copies it.
+func ExampleRoot_FS() {
+	tree, host := openTemp("tree-"), openTemp("host-")
+	defer os.RemoveAll(tree.Name())
+	defer os.RemoveAll(host.Name())
+	defer tree.Close()
+	defer host.Close()
+	root := rootfs.NewRoot(tree, nil, os.Getuid(), os.Getgid())
+	fmt.Println(root.Mkdir("/out", 0o755), root.WriteFile("/out/report", []byte("done"), 0o644))
+	out, err := fs.Sub(root.FS(), "out")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(os.CopyFS(host.Name(), out))
+	text, err := os.ReadFile(filepath.Join(host.Name(), "report"))
+	fmt.Println(string(text), err)
+	// Output:
+	// <nil> <nil>
+	// <nil>
+	// done <nil>
 }
 
 // Two layers and an upper one become a directory tree. An ordinary user can't mount it from outside of a user namespace.

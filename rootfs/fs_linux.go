@@ -10,7 +10,8 @@ import (
 )
 
 // FS returns the tree as a file system: a [fs.ReadDirFS], [fs.StatFS], [fs.ReadFileFS] and [fs.ReadLinkFS]. Its names are
-// those that [fs.ValidPath] allows. Symbolic links are followed in the tree, where they lead.
+// those that [fs.ValidPath] allows. Symbolic links are followed in the tree, where they lead. fs.Sub gives the tree below a
+// directory.
 func (r *Root) FS() fs.FS { return rootFS{r} }
 
 type rootFS struct{ r *Root }
