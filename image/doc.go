@@ -49,7 +49,4 @@
 // belongs to one user.
 //
 // On other systems Open returns errors.ErrUnsupported; references can be parsed everywhere.
-//
-// Locks: Store.lock of a layer's chain id is taken before that of its diff id, and nothing is waited for with the latter
-// held but the network and the disk; the lock of a reference is taken last and alone.
 package image

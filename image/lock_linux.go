@@ -61,6 +61,9 @@ func (k *keyed) leave(name string, l *keyedLock) {
 
 // lock takes the lock of one object among all processes, and gives the function that releases it (which may be called
 // twice). It waits until ctx ends.
+//
+// Lock order: a layer's chain id comes before its diff id, and nothing is waited for with the latter held but the network and
+// the disk; the lock of a reference is taken last and alone.
 func (s *Store) lock(ctx context.Context, name string) (func(), error) {
 	if err := s.locks.lock(ctx, name); err != nil {
 		return nil, err
