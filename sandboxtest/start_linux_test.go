@@ -104,8 +104,8 @@ func TestStartDeadline(t *testing.T) {
 		sb := sandboxtest.New(t, sandbox.Options{Store: store(t)})
 		c := sh("trap '' TERM; echo deaf; while :; do sleep 0.01; done")
 		began := time.Now()
-		r := recording{deadline: 400 * time.Millisecond}.run(t, func(t testing.TB) { sandboxtest.Start(t, sb, &c, sandboxtest.Line("never")) })
-		require.Regexp(t, `not ready: Line\("never"\): no such line \(not within 3\d\d\.?\d*ms\)\noutput:\n\t\| deaf\n$`, r.log())
+		r := recording{deadline: 300 * time.Millisecond}.run(t, func(t testing.TB) { sandboxtest.Start(t, sb, &c, sandboxtest.Line("never")) })
+		require.Regexp(t, `not ready: Line\("never"\): no such line \(not within 2\d\d\.?\d*ms\)\noutput:\n\t\| deaf\n$`, r.log())
 		require.Less(t, time.Since(began), 3*time.Second)
 
 		var p *sandbox.Process
