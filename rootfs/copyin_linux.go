@@ -27,7 +27,7 @@ import (
 // that is cut short and one with more than MaxBytes or MaxEntries are errors, too. What was unpacked before an error
 // stays. It ends early with ctx, but for a Read of src's that blocks.
 //
-// To copy a directory of the host's, give CopyFS that of an [os.Root], or os.DirFS where nobody else can change it.
+// A directory of the host's is copied by CopyFS, as the FS of an [os.Root] or, where nobody else changes it, os.DirFS.
 func (r *Root) CopyIn(ctx context.Context, dir string, src io.Reader, o CopyOptions) error {
 	dir = clean(dir)
 	fds, _, err := r.call(ctx, nil, func(c *call) { c.Send(c.open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)) })
