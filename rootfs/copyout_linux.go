@@ -30,9 +30,9 @@ import (
 //
 // To copy to a directory of the host's, give the archive to CopyIn of a Root that [NewRoot] made of that directory: see the
 // example. The programs of the tree keep set-user-ID there, as that Root's user. Where nobody works in the tree any more,
-// os.CopyFS of FS and fs.Sub does, without these bits, times and bounds. (A name that is replaced while its directory is
-// read may come twice, as a link and as a directory, and CopyFS would write through the link.) Either copies symbolic links
-// as they are: on the host they lead where the tree's users like.
+// os.CopyFS of FS and fs.Sub does, without these bits, times and bounds. (For a name that is replaced while its directory is
+// read readdir(3p) promises nothing: did it come twice, as a link and as a directory, CopyFS would write through the link. We
+// have not seen it.) Either copies symbolic links as they are: on the host they lead where the tree's users like.
 func (r *Root) CopyOut(ctx context.Context, name string, w io.Writer, o CopyOptions) error {
 	name = clean(name)
 	c := &copyOut{r: r, ctx: ctx, tar: tar.NewWriter(w), links: map[inode]string{}}
