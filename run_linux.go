@@ -175,11 +175,9 @@ func (p *process) launch(ctx context.Context) (err error) {
 		return err
 	}
 	w.Files, w.Terminal = p.stdio.files, p.cmd.terminal()
-	if p.cmd.Init {
-		if w.Init, err = p.box.store.initProgram(); err != nil {
-			p.stdio.abandon()
-			return err
-		}
+	if err = p.company(&w); err != nil {
+		p.stdio.abandon()
+		return err
 	}
 	var child *world.Process
 	if !p.unstarted.Load() {
@@ -200,6 +198,19 @@ func (p *process) launch(ctx context.Context) (err error) {
 		p.calls = p.box.opts.Security.Notify.listen(sent[0], p.box.notify.names)
 	}
 	return nil
+}
+
+// company names the program that stands beside the command: its PID 1 or, where it is that itself, what kills it when the
+// embedder has ended.
+func (p *process) company(w *world.Command) (err error) {
+	switch {
+	case p.beside != nil:
+	case p.cmd.Init:
+		w.Init, err = p.box.store.initProgram()
+	default:
+		w.Guard, err = p.box.store.guardProgram()
+	}
+	return err
 }
 
 // required asks Security.Require.

@@ -20,12 +20,12 @@ import (
 // which are on tmpfs. Any number of programs may use one at the same time. All
 // methods may be called concurrently.
 type Store struct {
-	options storeOptions
-	state   *store.Store
-	images  *image.Store
-	users   *userPool
-	base    hostBase
-	init    initFile
+	options  storeOptions
+	state    *store.Store
+	images   *image.Store
+	users    *userPool
+	base     hostBase
+	programs programs
 
 	groupsMu   sync.Mutex
 	groups     *cgroup.Tree // nil where this user can have none
@@ -197,7 +197,7 @@ func (s *Store) Close() error {
 		errs = append(errs, tree.Close(ctx))
 	}
 	s.users.close()
-	errs = append(errs, s.base.close(), s.init.close(), s.state.Close())
+	errs = append(errs, s.base.close(), s.programs.close(), s.state.Close())
 	return errors.Join(errs...)
 }
 

@@ -19,6 +19,8 @@ type Hook struct {
 	Calls func(n int)
 	// Reachable leaves out what keeps a child beside others out of their reach: for controls.
 	Reachable bool
+	// Unguarded leaves commands out of the guard: for controls.
+	Unguarded bool
 	// NoExitInfo makes PIDFD_GET_INFO look absent, as before 6.15.
 	NoExitInfo bool
 }
@@ -26,6 +28,11 @@ type Hook struct {
 func reachable() bool {
 	h := hook.Load()
 	return h != nil && h.Reachable
+}
+
+func unguarded() bool {
+	h := hook.Load()
+	return h != nil && h.Unguarded
 }
 
 // SetHook installs h, nil for none.

@@ -43,6 +43,7 @@ type Program struct {
 	copied   bool     // descriptors are copied with the whole table, not fetched one by one
 	self     any      // the embedder's pidfd, in the child's table
 	sock     any      // the child's end of the thread's socket, which takes descriptors back
+	guard    Ref      // the guard's socket, with Setup.Guard
 	thread   int      // the thread that makes the child
 	parent   uintptr  // the address of a robust futex that it holds
 	dumpable int      // the embedder's own PR_GET_DUMPABLE

@@ -47,6 +47,11 @@ type Setup struct {
 	// PIDs is a PID namespace in which others live, hostile ones perhaps, that the command is started in; nil: none. The
 	// child then has a copy of the embedder's memory, and is not dumpable: see Program.apart.
 	PIDs *os.File
+	// Guard is the program of a process that kills the command when the embedder ends (tinyinit.OpenGuard), for one that is
+	// PID 1 and calls Program.Guarded; nil: none.
+	Guard *os.File
+
+	guardSock int // the socket that takes what is guarded
 }
 
 // pids is the PID namespace of others that the command is started in; -1: none.
@@ -113,8 +118,8 @@ var copyTables atomic.Bool
 // run holds nothing.
 func do(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
 	none := &run{p: &Program{}, pidfd: -1}
-	if ctx.Err() != nil {
-		return none, context.Cause(ctx)
+	if err := s.ready(ctx); err != nil {
+		return none, err
 	}
 	var r *run
 	var decided atomic.Bool // the thread is done, or the caller gave up: which was first
@@ -130,11 +135,22 @@ func do(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
 	return r, r.err
 }
 
+// ready sees to what must be there before a program is built.
+func (s *Setup) ready(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if s != nil && s.Guard != nil {
+		s.guardSock, err = theGuard.socket(ctx, s.Guard)
+	}
+	return err
+}
+
 // doHere is do on the caller's thread.
 func doHere(ctx context.Context, s *Setup, build func(*Program)) (*run, error) {
 	r := &run{p: &Program{}, pidfd: -1}
-	if ctx.Err() != nil {
-		return r, context.Cause(ctx)
+	if err := s.ready(ctx); err != nil {
+		return r, err
 	}
 	if err := here(ctx, func(t *thread) { r = t.run(ctx, s, build) }); err != nil {
 		return r, err

@@ -39,6 +39,9 @@ func (p *Program) begin(t *thread) {
 		p.self = p.dup(p.self)
 	}
 	p.sock = p.Input(t.sock[1])
+	if p.setup != nil && p.setup.Guard != nil {
+		p.guard = p.Input(p.setup.guardSock)
+	}
 	if p.apart && !reachable() {
 		p.hide()
 	}
@@ -123,7 +126,7 @@ func (p *Program) Send(fds ...Ref) {
 	for i, fd := range fds {
 		p.copyTo(fd, &slots[i])
 	}
-	p.sendmsg(control)
+	p.sendBack(control)
 }
 
 // rights makes an SCM_RIGHTS message (unix(7)) for n descriptors, which are
@@ -136,12 +139,17 @@ func (p *Program) rights(n int) (control []byte, slots []int32) {
 	return b, unsafe.Slice((*int32)(unsafe.Pointer(&b[unix.CmsgLen(0)])), n)
 }
 
-func (p *Program) sendmsg(control []byte) {
+// sendBack sends a message to the embedder.
+func (p *Program) sendBack(control []byte) {
+	p.messages++
+	p.sendmsg(p.sock, control)
+}
+
+func (p *Program) sendmsg(sock any, control []byte) {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
 	iov := p.Words(p.String("."), 1)
 	msg := p.Words(0, 0, iov, 1, uintptr(unsafe.Pointer(h)), uintptr(h.Len), 0)
-	p.messages++
-	p.Do("sendmsg", "descriptors", unix.SYS_SENDMSG, p.sock, msg, unix.MSG_NOSIGNAL)
+	p.Do("sendmsg", "descriptors", unix.SYS_SENDMSG, sock, msg, unix.MSG_NOSIGNAL)
 }
 
 // Fork adds a nested child that runs what follows, up to Join. Like every
@@ -203,7 +211,7 @@ func (p *Program) ForkCommand(flags uint64, cgroup Ref) {
 	p.afterExec = func(first func()) {
 		p.Mark(n.join)
 		first()
-		p.sendmsg(control)
+		p.sendBack(control)
 		p.Exit()
 	}
 }

@@ -186,6 +186,7 @@ func here(ctx context.Context, f func(*thread)) error {
 // Release ends the idle threads. The kernel then kills the commands that they
 // made: it is for tests that count what is left at their end.
 func Release() {
+	theGuard.release()
 	threads.mu.Lock()
 	idle := threads.idle
 	threads.idle = nil

@@ -2,5 +2,9 @@ package tinyinit
 
 import _ "embed"
 
-//go:embed init_amd64
-var program []byte
+var (
+	//go:embed init_amd64
+	initProgram []byte
+	//go:embed guard_amd64
+	guardProgram []byte
+)

@@ -2,5 +2,9 @@ package tinyinit
 
 import _ "embed"
 
-//go:embed init_arm64
-var program []byte
+var (
+	//go:embed init_arm64
+	initProgram []byte
+	//go:embed guard_arm64
+	guardProgram []byte
+)

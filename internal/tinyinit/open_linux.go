@@ -10,7 +10,7 @@ import (
 
 //go:generate bash src/build
 
-// Open returns the program as a file to be executed by execveat(2) with
+// Open returns the init as a file to be executed by execveat(2) with
 // AT_EMPTY_PATH; one serves any number of commands at once. It has no name in
 // any file system, and nobody can change it. The caller closes it.
 //
@@ -20,26 +20,31 @@ import (
 //
 // dir is for where memory may not be executed (sysctl vm.memfd_noexec=2): there
 // the file is one without a name in dir, whose file system must allow execution.
-func Open(dir string) (*os.File, error) {
-	fd, err := sealed()
+func Open(dir string) (*os.File, error) { return open(dir, "init", initProgram) }
+
+// OpenGuard returns the guard, as Open does the init.
+func OpenGuard(dir string) (*os.File, error) { return open(dir, "guard", guardProgram) }
+
+func open(dir, name string, program []byte) (*os.File, error) {
+	fd, err := sealed(name, program)
 	if err == unix.EACCES {
-		fd, err = unnamed(dir)
+		fd, err = unnamed(dir, program)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "init"), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // mode is execution by everybody: as root of a user namespace the one who executes
 // it is not its owner.
 const mode = 0o111
 
-func sealed() (int, error) {
+func sealed(name string, program []byte) (int, error) {
 	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("init", flags|unix.MFD_EXEC)
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before 6.3, where all are executable
-		fd, err = unix.MemfdCreate("init", flags)
+		fd, err = unix.MemfdCreate(name, flags)
 	}
 	if err == unix.EACCES {
 		return -1, err
@@ -47,7 +52,7 @@ func sealed() (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("memfd_create", err)
 	}
-	if err := fill(fd); err != nil {
+	if err := fill(fd, program); err != nil {
 		return -1, err
 	}
 	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
@@ -60,12 +65,12 @@ func sealed() (int, error) {
 
 // unnamed makes the file in dir. What is open for writing can't be executed
 // (ETXTBSY), so it is opened again: by O_PATH, for its mode forbids more.
-func unnamed(dir string) (int, error) {
+func unnamed(dir string, program []byte) (int, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	if err := fill(fd); err != nil {
+	if err := fill(fd, program); err != nil {
 		return -1, err
 	}
 	defer unix.Close(fd)
@@ -78,7 +83,7 @@ func unnamed(dir string) (int, error) {
 }
 
 // fill writes the program, or closes fd.
-func fill(fd int) error {
+func fill(fd int, program []byte) error {
 	n, err := unix.Write(fd, program)
 	if err == nil && n < len(program) {
 		err = unix.ENOSPC
@@ -88,7 +93,7 @@ func fill(fd int) error {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return fmt.Errorf("write the init program: %w", err)
+		return fmt.Errorf("write the program: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,31 +34,42 @@ func TestMain(m *testing.M) {
 	testenv.Main(m, testenv.Options{})
 }
 
-var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+// artefacts are the committed programs, and what each is for.
+func artefacts() iter.Seq2[string, elf.Machine] {
+	return func(yield func(string, elf.Machine) bool) {
+		for _, program := range []string{"init_", "guard_"} {
+			for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+				if !yield(program+arch, machine) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // The artefacts are what the source and the compilers of Debian bookworm make.
 func TestRebuilt(t *testing.T) {
 	dir := t.TempDir()
 	out, err := exec.Command("bash", "src/build", dir).CombinedOutput()
 	require.NoError(t, err, "apt-get install gcc gcc-aarch64-linux-gnu, or bash scripts/deps\n%s", out)
-	for arch := range machines {
-		want, err := os.ReadFile("init_" + arch)
+	for name := range artefacts() {
+		want, err := os.ReadFile(name)
 		require.NoError(t, err)
-		got, err := os.ReadFile(filepath.Join(dir, "init_"+arch))
+		got, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		version, err := exec.Command("x86_64-linux-gnu-gcc", "--version").Output()
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(want, got), "%s differs: go generate ./internal/tinyinit; it must be gcc 12.2.0 of Debian bookworm, and is %s", arch, version)
+		require.True(t, bytes.Equal(want, got), "%s differs: go generate ./internal/tinyinit; it must be gcc 12.2.0 of Debian bookworm, and is %s", name, version)
 	}
 }
 
 // They are static, small, without anything to be written, and run on kernels with pages of 64 KiB.
 func TestArtefacts(t *testing.T) {
-	for arch, machine := range machines {
-		info, err := os.Stat("init_" + arch)
+	for name, machine := range artefacts() {
+		info, err := os.Stat(name)
 		require.NoError(t, err)
-		require.Less(t, info.Size(), int64(1024), arch)
-		f, err := elf.Open("init_" + arch)
+		require.LessOrEqual(t, info.Size(), int64(1024), name)
+		f, err := elf.Open(name)
 		require.NoError(t, err)
 		defer f.Close()
 		require.Equal(t, elf.ET_EXEC, f.Type)
@@ -81,9 +93,9 @@ func TestOpen(t *testing.T) {
 		f, err := Open("/nonexistent")
 		require.NoError(t, err)
 		defer f.Close()
-		got := make([]byte, len(program)+1)
+		got := make([]byte, len(initProgram)+1)
 		n, _ := f.ReadAt(got, 0)
-		require.Equal(t, program, got[:n])
+		require.Equal(t, initProgram, got[:n])
 
 		info, err := f.Stat()
 		require.NoError(t, err)
@@ -105,14 +117,14 @@ func TestOpen(t *testing.T) {
 func TestUnnamed(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
 		dir := t.TempDir()
-		fd, err := unnamed(dir)
+		fd, err := unnamed(dir, initProgram)
 		require.NoError(t, err)
 		f := os.NewFile(uintptr(fd), "init")
 		defer f.Close()
 		info, err := f.Stat()
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o111), info.Mode())
-		require.Equal(t, int64(len(program)), info.Size())
+		require.Equal(t, int64(len(initProgram)), info.Size())
 		_, err = f.WriteAt([]byte("x"), 0)
 		require.ErrorIs(t, err, unix.EBADF)
 		entries, err := os.ReadDir(dir)
@@ -120,7 +132,7 @@ func TestUnnamed(t *testing.T) {
 		require.Empty(t, entries)
 		require.NoError(t, runsAsPID1(f))
 
-		_, err = unnamed(dir + "/missing")
+		_, err = unnamed(dir+"/missing", initProgram)
 		require.ErrorIs(t, err, os.ErrNotExist)
 	})
 }
@@ -144,7 +156,7 @@ func withoutExecutableMemory(dir string) error {
 	if err := os.WriteFile(noexecSysctl, []byte("2"), 0); err != nil {
 		return err
 	}
-	if _, err := sealed(); err != unix.EACCES {
+	if _, err := sealed("init", initProgram); err != unix.EACCES {
 		return fmt.Errorf("a sealed file: %v, want EACCES", err)
 	}
 	if _, err := Open(dir + "/missing"); !os.IsNotExist(err) {

@@ -43,6 +43,9 @@ type Command struct {
 	// Init is the program that is PID 1 in place of the command, which then is PID 2
 	// (tinyinit.Open); nil: none. It is in none of the command's cgroups.
 	Init *os.File
+	// Guard is the program of what kills a command without Init when the embedder has ended (tinyinit.OpenGuard); nil: only
+	// the kernel does, of which it can rid itself. It is not for StartIn.
+	Guard *os.File
 	// Boottime and Monotonic shift the clocks of a new time namespace, by
 	// seconds (time_namespaces(7)); nil: no time namespace.
 	Clock *Clock
@@ -90,7 +93,7 @@ func (w *World) startFirst(ctx context.Context, c Command, start starter) (*Proc
 	if err != nil {
 		return nil, err
 	}
-	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup, Namespaces: pidNamespace()}
+	s := spawn.Setup{Files: len(c.Files), Cgroup: c.Cgroup, Namespaces: pidNamespace(), Guard: c.Guard}
 	p, err := start.patient(ctx, s, func(p *spawn.Program) { w.command(p, c, mnt, false) })
 	if err != nil {
 		w.mounts.put(mnt)
@@ -150,6 +153,7 @@ func (w *World) command(p *spawn.Program, c Command, mnt int, beside bool) {
 	ownKeyring(p) // while it counts for the embedder: root may have a million (keyrings(7))
 	if c.Init == nil && !beside {
 		w.enter(p, c.Cgroup, mnt)
+		p.Guarded()
 	} else {
 		w.join(p, c.Cgroup, mnt)
 	}
