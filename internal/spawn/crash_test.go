@@ -36,7 +36,7 @@ func spawner(args []string) error {
 	}
 	os.Stdout.WriteString("ready")
 	failed := make(chan error)
-	ways := programs(user, "/bin/sleep", "1000")
+	ways := append(programs(user, "/bin/sleep", "1000"), guarded(user, "/bin/sleep", "1000")...)
 	for i := range 4 {
 		go func() {
 			for n := i; ; n++ {
@@ -50,7 +50,8 @@ func spawner(args []string) error {
 }
 
 // Rules 4 and 5: a SIGKILL of the embedder, at whatever instant, takes every child with it, in whatever step that is:
-// PR_SET_PDEATHSIG is set first, the embedder seen alive after it, and both again after each change of ids.
+// PR_SET_PDEATHSIG is set first, the embedder seen alive after it, and both again after each change of ids; the guard has what
+// loses it.
 func TestEmbedderKilled(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
 		mark := fmt.Sprintf("%s=%d-%d", markEnv, os.Getpid(), time.Now().UnixNano())

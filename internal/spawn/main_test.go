@@ -38,12 +38,15 @@ func roles() map[string]func(args []string) error {
 	}
 }
 
-// initFile is the init program. It is open as long as this process, in the roles too.
-var initFile *os.File
+// The programs beside commands. They are open as long as this process, in the roles too.
+var initFile, guardFile *os.File
 
 func TestMain(m *testing.M) {
 	var err error
-	if initFile, err = tinyinit.Open(os.TempDir()); err != nil {
+	if initFile, err = tinyinit.Open(os.TempDir()); err == nil {
+		guardFile, err = tinyinit.OpenGuard(os.TempDir())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

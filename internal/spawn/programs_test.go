@@ -109,6 +109,11 @@ func worldCommand(user *os.File, argv ...string) func(*Program) {
 			ids.UID, ids.GID = 1000, 1000
 		}
 		p.SetIDs(ids)
+		if p.setup.Guard != nil {
+			p.Guarded()
+			// As the command may do later: from here on only the guard can end it.
+			p.Do("prctl PR_SET_PDEATHSIG", "", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+		}
 		p.CloseFrom(3)
 		finish(p, argv...)
 	}
@@ -152,6 +157,17 @@ func programs(user *os.File, argv ...string) []program {
 		born := Setup{Files: 3, Namespaces: unix.CLONE_NEWPID}
 		all = append(all, program{"born", born, worldCommand(user, argv...), nil},
 			program{"born behind an init", born, asPID1(user, argv...), user})
+	}
+	return all
+}
+
+// guarded are those of them that need the guard to end with the embedder.
+func guarded(user *os.File, argv ...string) (all []program) {
+	for _, p := range programs(user, argv...) {
+		if p.name == "world" || p.name == "born" {
+			p.setup.Guard = guardFile
+			all = append(all, p)
+		}
 	}
 	return all
 }
