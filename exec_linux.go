@@ -104,7 +104,28 @@ func (p *process) startBeside(ctx context.Context, w world.Command) (*world.Proc
 	if child == nil || ended || !host.guests.admit() {
 		return nil, os.ErrProcessDone
 	}
+	child.Attend(func() { p.core.endBeside(host) })
 	return p.box.world.StartIn(ctx, child, w)
+}
+
+// endBeside kills what is beside a process that is about to end: what the kernel kills then may still have to be seen to.
+func (c *core) endBeside(host *process) {
+	c.mu.Lock()
+	var guests []*process
+	for p := range c.procs {
+		if p.beside == host {
+			guests = append(guests, p)
+		}
+	}
+	c.mu.Unlock()
+	for _, p := range guests {
+		p.kills.Lock()
+		if p.child != nil && !p.kills.ended {
+			_ = p.child.Kill() // os.ErrProcessDone: it has ended
+		}
+		p.kills.Unlock()
+		time.AfterFunc(heldGrace, p.letGo) // nothing but a timer of a second
+	}
 }
 
 // heldGrace is how long a command that was killed may take to end.

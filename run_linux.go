@@ -99,12 +99,14 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, beside *process, here bool)
 		return nil, err
 	}
 	p := &process{core: c, box: b, cmd: cmd, here: here, beside: beside.host(), sum: sum, gone: make(chan struct{}), done: make(chan struct{})}
-	if !c.enter(p) {
-		return nil, os.ErrClosed
-	}
+	// Before anybody knows of it, who may kill it.
 	p.copying, p.stopCopying = context.WithCancelCause(c.closing)
 	if p.beside != nil {
 		p.held, p.letGo = context.WithCancel(context.Background())
+	}
+	if !c.enter(p) {
+		p.stopCopying(nil)
+		return nil, os.ErrClosed
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -80,18 +80,87 @@ func TestWedges(t *testing.T) {
 				p, err := sb.Start(t.Context(), c)
 				require.NoError(t, err)
 				time.Sleep(100 * time.Millisecond)
-				closed := make(chan error, 1)
-				go func() { closed <- sb.Close() }()
-				select {
-				case err := <-closed:
-					require.NoError(t, err)
-				case <-time.After(20 * time.Second):
-					t.Fatalf("%s %s: Close hangs", name, mode)
-				}
+				closes(t, sb)
 				_, _ = p.Wait(t.Context())
 			}
 		}
 	})
+}
+
+// A tracer can hold up the end of what it traces, that of PID 1 too, where the filter lets it: it is killed then.
+func TestTracedExit(t *testing.T) {
+	testenv.C(t, clingSource)
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st, root := store(t), clingRoot(t)
+		run := func(seccomp string, l sandbox.Limits) *sandbox.Result {
+			sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root, Security: sandbox.Security{Seccomp: seccomp}})
+			c := sandbox.Command("/bin/cling", "trace exit", newMark())
+			c.Limits = l
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			res, err := sb.Run(ctx, c)
+			require.NoError(t, err)
+			require.NoError(t, sb.Close())
+			return res
+		}
+		require.Equal(t, 12, run("", sandbox.Limits{}).ExitCode, "the default filter refuses it")
+		require.Equal(t, sandbox.WallLimit, run("docker", sandbox.Limits{Wall: 100 * time.Millisecond}).Status)
+
+		sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root, Security: sandbox.Security{Seccomp: "off"}})
+		c := sandbox.Command("/bin/cling", "trace exit", newMark())
+		c.Pipes = sandbox.PipeStdout
+		p, err := sb.Start(t.Context(), c)
+		require.NoError(t, err)
+		_, err = p.Stdout.Read(make([]byte, 3))
+		require.NoError(t, err)
+		closes(t, sb)
+		_, _ = p.Wait(t.Context())
+	})
+}
+
+// What a command beside another one leaves to us, children and tracees, keeps neither it nor that one, whether they are killed or
+// end by themselves.
+func TestWedgesBeside(t *testing.T) {
+	programs := map[string]string{"thread": testenv.C(t, tracedThread), "siblings": testenv.C(t, siblings), "sh": "/bin/busybox"}
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		st, root := store(t), rootWith(t, programs)
+		for _, name := range []string{"thread", "siblings"} {
+			for _, mode := range []string{"0", "1", "2"} {
+				for _, host := range bothWays(sandbox.Command("/bin/sh", "-c", "read line")) {
+					sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root})
+					host.Pipes = sandbox.PipeStdin
+					p, err := sb.Start(t.Context(), host)
+					require.NoError(t, err)
+					guest, err := p.Start(t.Context(), sandbox.Command("/bin/"+name, mode))
+					require.NoError(t, err)
+					time.Sleep(100 * time.Millisecond)
+					require.NoError(t, p.Stdin.Close()) // the end of the host
+					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					_, err = p.Wait(ctx)
+					require.NoError(t, err, "%s %s, init %v", name, mode, host.Init)
+					_, err = guest.Wait(ctx)
+					require.NoError(t, err, "%s %s, init %v", name, mode, host.Init)
+					cancel()
+					closes(t, sb)
+				}
+			}
+		}
+	})
+}
+
+// closes closes a sandbox, which must not hang.
+func closes(t testing.TB, sb *sandbox.Sandbox) {
+	t.Helper()
+	closed := make(chan error, 1)
+	go func() { closed <- sb.Close() }()
+	select {
+	case err := <-closed:
+		require.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("Close hangs")
+	}
 }
 
 // No path of a sandbox leads to the program that embeds it: until the exec that is what /proc/self/exe is.

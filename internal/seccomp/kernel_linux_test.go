@@ -72,7 +72,7 @@ func TestKernelArguments(t *testing.T) {
 	)
 	amd64 := Machine == "amd64"
 	eperm, enosys, sigsys := fmt.Sprint(-int(unix.EPERM)), fmt.Sprint(-int(unix.ENOSYS)), fmt.Sprintf("signal %d", unix.SIGSYS)
-	ebadf, efault := fmt.Sprint(-int(unix.EBADF)), fmt.Sprint(-int(unix.EFAULT))
+	ebadf, efault, esrch := fmt.Sprint(-int(unix.EBADF)), fmt.Sprint(-int(unix.EFAULT)), fmt.Sprint(-int(unix.ESRCH))
 	for _, c := range []struct {
 		nr                   uint64
 		args                 []uint64
@@ -101,6 +101,13 @@ func TestKernelArguments(t *testing.T) {
 		{unix.SYS_PERSONALITY, []uint64{0}, "", eperm, ""},
 		{unix.SYS_PERSONALITY, []uint64{0x0040000}, eperm, eperm, eperm}, // ADDR_NO_RANDOMIZE
 		{unix.SYS_PTRACE, []uint64{unix.PTRACE_TRACEME}, "", eperm, ""},
+		{unix.SYS_PTRACE, []uint64{unix.PTRACE_SEIZE, 1 << 30, 0, unix.PTRACE_O_TRACECLONE}, esrch, eperm, esrch},
+		{unix.SYS_PTRACE, []uint64{unix.PTRACE_SEIZE, 1 << 30, 0, unix.PTRACE_O_TRACEEXIT}, eperm, eperm, esrch},
+		{unix.SYS_PTRACE, []uint64{unix.PTRACE_SEIZE, 1 << 30, 0, unix.PTRACE_O_TRACEEXIT | unix.PTRACE_O_EXITKILL | upper}, eperm, eperm, esrch},
+		{unix.SYS_PTRACE, []uint64{unix.PTRACE_SETOPTIONS | upper, 1 << 30, 0, unix.PTRACE_O_TRACEEXIT}, eperm, eperm, esrch},
+		{unix.SYS_PTRACE, []uint64{unix.PTRACE_SETOPTIONS, 1 << 30, 0, unix.PTRACE_O_TRACESYSGOOD}, esrch, eperm, esrch},
+		{unix.SYS_PTRACE, []uint64{21, 1 << 30, 0, unix.PTRACE_O_TRACEEXIT}, eperm, eperm, esrch},
+		{unix.SYS_PTRACE, []uint64{unix.PTRACE_CONT, 1 << 30, 0, unix.PTRACE_O_TRACEEXIT}, esrch, eperm, esrch},
 		{unix.SYS_SYNCFS, []uint64{99}, ebadf, "", ebadf},
 		{unix.SYS_SIGNALFD4, nil, fmt.Sprint(-int(unix.EINVAL)), fmt.Sprint(-int(unix.EINVAL)), fmt.Sprint(-int(unix.EINVAL))},
 		{unix.SYS_PIPE2, nil, efault, efault, efault},

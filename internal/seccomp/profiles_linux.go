@@ -42,6 +42,7 @@ func Default(caps []string) (*Profile, error) {
 	// Each takes an int or unsigned int.
 	p.refuseValues("ioctl", 1, unix.TIOCSTI, unix.TIOCLINUX) // types into a terminal, pastes into one
 	p.refuseValues("fcntl", 1, unix.F_SETLEASE)              // makes whoever opens the file wait
+	p.refuseExitTraces()
 	return p, p.sort()
 }
 
@@ -97,6 +98,20 @@ func (p *Profile) refuse(names ...string) {
 	for _, name := range names {
 		p.set(name)
 	}
+}
+
+// refuseExitTraces refuses PTRACE_O_TRACEEXIT. A process that has its end traced stops in it, though it was killed, until its
+// tracer goes on or ends; of two that trace each other so neither can be killed by anybody.
+func (p *Profile) refuseExitTraces() {
+	const oldSetOptions = 21 // PTRACE_OLDSETOPTIONS, where there is one
+	var rules []rule
+	for _, request := range []uint64{unix.PTRACE_SEIZE, unix.PTRACE_SETOPTIONS, oldSetOptions} {
+		rules = append(rules, rule{[]condition{
+			{0, specs.OpMaskedEqual, 0xffff_ffff, request},
+			{3, specs.OpMaskedEqual, unix.PTRACE_O_TRACEEXIT, unix.PTRACE_O_TRACEEXIT},
+		}, errno(unix.EPERM)})
+	}
+	p.set("ptrace", append(rules, rule{[]condition{{op: specs.OpGreaterEqual}}, allow})...)
 }
 
 // allowValues allows some values of the first argument. Each is exact: the upper

@@ -24,6 +24,8 @@ type Process struct {
 	// else can be in its PID namespace. Its init then lives on, for TakeInit.
 	Alone func() bool
 
+	guest bool // it was started beside others (Setup.PIDs)
+
 	init *Process // PID 1 of the command's namespace; nil: the command itself
 	last *State   // how the command ended, while its init has not
 

@@ -91,7 +91,7 @@ func Start(ctx context.Context, s Setup, build func(*Program)) (*Process, error)
 		return nil, err
 	}
 	p.takeOver(s.Init)
-	p.Sent = r.fds
+	p.Sent, p.guest = r.fds, s.PIDs != nil
 	return p, nil
 }
 
@@ -282,7 +282,7 @@ func (r *run) takeCommand() {
 func (r *run) discard() {
 	if r.pid != 0 {
 		kill(r.pid)
-		reap(r.pid)
+		r.bury(r.pid)
 		r.pid = 0
 	}
 	if r.pidfd >= 0 {
@@ -322,7 +322,7 @@ func (r *run) settle(pid int, killed bool) error {
 		if killed || isCommand { // a command whose pidfd could not be sent runs
 			kill(n)
 		}
-		if reap(n).Signaled() {
+		if r.bury(n).Signaled() {
 			killed = true
 		}
 	}
@@ -411,6 +411,37 @@ func reap(pid int) (status unix.WaitStatus) {
 			return status // ECHILD: somebody else's wait took it
 		}
 	}
+}
+
+// bury is reap for a child that nobody wants. One that is started where others live may be traced by them, and then can't be
+// waited for until they let go: it has none of our memory, and we go on without.
+func (r *run) bury(pid int) (status unix.WaitStatus) {
+	if !r.p.apart {
+		return reap(pid)
+	}
+	for range 20 {
+		if n, err := unix.Wait4(pid, &status, unix.WALL|unix.WNOHANG, nil); n != 0 && err != unix.EINTR {
+			return status
+		}
+		time.Sleep(time.Millisecond)
+	}
+	go reapLater(pid)
+	return unix.WaitStatus(unix.SIGKILL)
+}
+
+// reapLater waits for a child. It ends when that has, with its PID namespace at the latest.
+func reapLater(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // a mourner finds it
+	}
+	p, err := newProcess(pid, fd)
+	if err != nil {
+		unix.Close(fd)
+		return
+	}
+	_, _ = p.Wait(context.Background())
+	_ = p.Close()
 }
 
 // kill ends a child that was left alone in the program's memory, or that nobody
