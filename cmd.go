@@ -58,8 +58,7 @@ type Cmd struct {
 	Files []File
 
 	// Init puts a tiny PID 1 in front of the command, which then is PID 2: signals
-	// that it sends itself and abort() end it as they should, its orphans are reaped,
-	// and nothing that it does lets it outlive the embedding program. A judge wants
+	// that it sends itself and abort() end it as they should, and its orphans are reaped. A judge wants
 	// it, and whatever starts many processes. Else the command is PID 1, as in Docker;
 	// the package comment has all differences.
 	Init bool

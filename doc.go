@@ -39,7 +39,6 @@
 //	a fault: SIGSEGV, SIGFPE, …       ends by it                 ends by it
 //	Process.Signal without a handler  SIGKILL and SIGSTOP only   what signal(7) says
 //	orphans                           its children, to reap      reaped by the kernel
-//	clears its PR_SET_PDEATHSIG       outlives the embedder      ends with it
 //	its own number, its parent's      1, 0                       2, 0
 //	can't be executed                 the same error             the same error
 //	ends                              with all descendants       with all descendants
@@ -106,11 +105,12 @@
 //
 // # Guarantees
 //
-// When the embedding program ends, by SIGKILL too, the kernel kills its
-// sandboxes' processes, and the next Open of the store removes what else they
-// left. With Cmd.Init, that is: a command that is PID 1 can lose its
-// PR_SET_PDEATHSIG, under every filter, and outlives the embedder then until it
-// ends or the store is opened again.
+// When the embedding program ends, by SIGKILL too, or replaces itself by execve(2), its
+// sandboxes' processes are killed, and the next Open of the store removes what else they
+// left. The kernel does it and, for commands that are PID 1 and can lose their
+// PR_SET_PDEATHSIG, the guard: one process for the whole program, of a thousand bytes,
+// from the first of those commands on. With the filters "docker" and "off" there is an
+// exception: a command of that kind whose exit is traced by its child (PTRACE_O_TRACEEXIT).
 // No descriptor, signal, exit or memory of the embedder is touched by a command.
 // Close leaves nothing: no process, mount, cgroup, descriptor or file.
 //
@@ -127,9 +127,7 @@
 // (fcntl(2): "docker", "off"), commands that hold one delay starts in other
 // sandboxes of the program, at most for Limits.Wall and a second; locks on shared
 // files (flock(2)), as /dev/null, are seen by all. A program that asks to be
-// traced may not end by itself without a Limits.Wall, and without Cmd.Init one
-// whose PID 1 is traced by its child not even then, nor by Close: "strict" and
-// Cmd.Init hold. SECURITY.md has what else a review found and is open.
+// traced may not end by itself without a Limits.Wall. SECURITY.md has what else a review found and is open.
 // The kernel is the boundary; a bug in it is one here.
 //
 // # Privileges and kernels
