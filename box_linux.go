@@ -48,6 +48,8 @@ type box struct {
 	groupsMu sync.Mutex
 	groups   bool // the store's cgroups are in use by this box
 
+	logs boxLogs
+
 	unix unixListeners
 
 	users accountCache
@@ -128,11 +130,10 @@ func (b *box) record() error {
 	}
 	r := store.Record{Name: b.name, Labels: b.opts.Labels, Block: b.user.base()}
 	if b.image != nil || b.opts.Rootfs != "" {
-		dir, err := b.store.state.Sub(store.Sandboxes)
-		if err != nil {
+		var err error
+		if r.Upper, err = b.ownDir(); err != nil {
 			return err
 		}
-		r.Upper = filepath.Join(dir, b.store.state.Owner()+"-"+b.name)
 	}
 	if b.store.tree() != nil {
 		r.Cgroup, r.Parent = b.store.state.Owner(), b.store.options.cgroupParent
@@ -149,6 +150,12 @@ func (b *box) record() error {
 		b.upper = r.Upper
 	}
 	return err
+}
+
+// ownDir is the path of the directory that the sandbox may have in the store. Its name says whose it is: Recover goes by that.
+func (b *box) ownDir() (string, error) {
+	dir, err := b.store.state.Sub(store.Sandboxes)
+	return filepath.Join(dir, b.store.state.Owner()+"-"+b.name), err
 }
 
 // limit makes the cgroup of the sandbox, where its Options bound the sum.
@@ -375,6 +382,7 @@ func (b *box) close() error {
 	if b.groups {
 		errs = append(errs, b.store.releaseGroups(ctx))
 	}
+	errs = append(errs, b.closeLogs())
 	if b.upper != "" {
 		errs = append(errs, removeUpper(ctx, b.upper))
 	}

@@ -65,6 +65,7 @@ func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) { return c.s
 func (*process) kill(Status, error) error    { return unsupported() }
 func (*process) signal(syscall.Signal) error { return unsupported() }
 func (*process) supervise()                  {}
+func (*process) log() *commandLog            { return nil }
 func (*process) stopSignal() syscall.Signal  { return syscall.SIGTERM }
 
 func isPath(*os.File) bool { return false }

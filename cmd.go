@@ -31,7 +31,7 @@ type Cmd struct {
 	// else it is copied, and Wait waits for the copy.
 	Stdin io.Reader
 	// Stdout and Stderr take what the command writes. Nil: the null device. An
-	// *os.File is passed on as Stdin is, unless Limits.Output is set; to other
+	// *os.File is passed on as Stdin is, unless Limits.Output or Log is set; to other
 	// Writers it is copied. If both are the same and comparable, they are one pipe: the order is
 	// kept, and only one goroutine at a time calls Write.
 	Stdout, Stderr io.Writer
@@ -46,6 +46,11 @@ type Cmd struct {
 	// up, to close Process.Stdout does. What processes that the command left behind, or others of the sandbox, write to it
 	// after the command's end is lost. TERM is "xterm" unless Env, the Options' or the image's says otherwise. Nil: none.
 	TTY *TTY
+	// Log keeps what the command writes to its standard output and error or its terminal, for Process.Logs, whether Stdout and
+	// Stderr are set or not; a file is then copied, not passed on. What Limits.Output cuts off is not in it. It can't be had beside
+	// PipeStdout or PipeStderr. A log that can't be written ends there (ENOSPC, for example): the command goes on, the Writers get
+	// all, and Wait returns the error. Nil: nothing is kept.
+	Log *Log
 	// ExtraFiles[i] becomes descriptor 3+i. Directories, sockets and O_PATH
 	// descriptors are refused: they would be ways out. A regular file can be opened
 	// again by /proc/self/fd with all that its mode allows others and, where the

@@ -98,6 +98,8 @@
 //     memory, descriptors nor arguments of the embedder by it.
 //   - Cmd.TTY gives a command a terminal of the sandbox's own. Whatever is done with it inside, our end neither hangs nor
 //     outlives the command by more than what that had written.
+//   - Cmd.Log keeps what a command writes in rotating files of the store, out of the reach of commands; Process.Logs reads and
+//     follows it. Neither who reads slowly nor a full disk holds the command up.
 //   - Root gives files of a running sandbox in and out. Commands that rename and link
 //     meanwhile neither lead it out of their root nor keep it waiting.
 //   - Nothing is silent: what was asked for and can't be had is an error; what was

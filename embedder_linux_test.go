@@ -18,7 +18,7 @@ const roleEnv, dirEnv, argEnv = "SANDBOX_TEST_ROLE", "SANDBOX_TEST_DIR", "SANDBO
 var roles = map[string]func() int{
 	"odd": role(playOdd), "not dumpable": role(playNotDumpable), "hold": role(playHold), "parent": role(playParent), "churn": role(playChurn),
 	"container": role(playContainer), "contained": role(playContained), "namespaces off": role(playNamespacesOff),
-	"terminal": playTerminal, "cling": role(playCling),
+	"terminal": playTerminal, "cling": role(playCling), "log": role(playLog),
 }
 
 // role runs f as an embedding program, which ends with the test that started it.

@@ -227,3 +227,31 @@ func ExampleProcess_Resize() {
 	// 50 132
 	// exit status 0 <nil>
 }
+
+// What a command writes is kept, to be looked at later or, with Follow, as it comes.
+func ExampleProcess_Logs() {
+	sb := sandbox.New(sandbox.Options{Store: exampleStore()})
+	defer sb.Close()
+	ctx := context.Background()
+	p, err := sb.Start(ctx, &sandbox.Cmd{
+		Args: []string{"sh", "-c", "for i in 1 2 3; do echo line $i; done"},
+		Log:  &sandbox.Log{MaxSize: 1 << 20, MaxFiles: 2},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for e, err := range p.Logs(ctx, sandbox.LogQuery{Follow: true}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s: %s\n", e.Stream, e.Data)
+	}
+	for e := range p.Logs(ctx, sandbox.LogQuery{Tail: 1}) {
+		fmt.Printf("last: %s\n", e.Data)
+	}
+	// Output:
+	// stdout: line 1
+	// stdout: line 2
+	// stdout: line 3
+	// last: line 3
+}

@@ -5,4 +5,7 @@ var (
 	Find     = find
 	MemberOf = memberOf
 	GroupID  = groupID
+
+	CutEntry    = cutEntry
+	AppendEntry = appendEntry
 )

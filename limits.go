@@ -45,7 +45,7 @@ type Limits struct {
 	Disk int64
 	// Output is how many bytes a command may write to Stdout and Stderr together
 	// before it is killed: Status OutputLimit. The Writers get exactly as many.
-	// An *os.File is then copied to. Where there is no Writer, nothing is counted.
+	// An *os.File is then copied to. Where there is neither a Writer nor a Cmd.Log, nothing is counted.
 	// With Cmd.DropOutput it is not killed.
 	Output int64
 	// FileSize in bytes is how long a file may grow by writes (RLIMIT_FSIZE). A

@@ -27,9 +27,10 @@ type process struct {
 	sum    Limits // the sandbox's when it was started
 	limits Limits // its own, merged with the defaults of those
 	stdio  *stdio
-	leaf   *cgroup.Group // nil: none
-	entry  *cgroup.Join  // how the child enters it
-	before cgroup.Events // of the sandbox's own cgroup, when the command started
+	kept   atomic.Pointer[commandLog] // of Cmd.Log; nil: none, yet
+	leaf   *cgroup.Group              // nil: none
+	entry  *cgroup.Join               // how the child enters it
+	before cgroup.Events              // of the sandbox's own cgroup, when the command started
 	child  *world.Process
 	calls  *listener // of Security.Notify; nil: none
 	pid    int
@@ -173,7 +174,7 @@ func (p *process) launch(ctx context.Context) (err error) {
 	if err := p.required(); err != nil {
 		return err
 	}
-	if p.stdio, err = newStdio(p.cmd, p.limits.Output); err != nil {
+	if err := p.openStdio(); err != nil {
 		return err
 	}
 	w.Files, w.Terminal = p.stdio.files, p.cmd.terminal()
@@ -201,6 +202,24 @@ func (p *process) launch(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// openStdio makes the pipes and the log of the command.
+func (p *process) openStdio() error {
+	log, err := p.box.openLog(p.cmd.Log, p.core.closing.Done())
+	if err != nil {
+		return fmt.Errorf("Cmd.Log: %w", err)
+	}
+	if p.stdio, err = newStdio(p.cmd, p.limits.Output, log); err != nil {
+		return err
+	}
+	if log != nil {
+		p.kept.Store(log)
+		runtime.AddCleanup(p, (*commandLog).remove, log)
+	}
+	return nil
+}
+
+func (p *process) log() *commandLog { return p.kept.Load() }
 
 // company names the program that stands beside the command: its PID 1 or, where it is that itself, what kills it when the
 // embedder has ended.
@@ -461,7 +480,7 @@ func (p *process) supervise() {
 	}
 	err = errors.Join(err, p.closeChild())
 	p.leave()
-	p.err = errors.Join(err, p.stdio.finish(p.copying, p.cmd.WaitDelay))
+	p.err = errors.Join(err, p.stdio.finish(p.copying, p.cmd.WaitDelay), p.stdio.log.end())
 	p.stopCopying(nil)
 	if p.stdio.cutOff() {
 		p.hit(OutputLimit, p.cmd.Limits.Output > 0)

@@ -30,11 +30,13 @@ type stdio struct {
 	limit int64 // bytes of output, 0 for no limit
 	wrote atomic.Int64
 	flood func() // called when there are more
+
+	log *commandLog // nil: none
 }
 
-// newStdio makes the pipes that c needs. limit is that of Limits.Output.
-func newStdio(c *Cmd, limit int64) (*stdio, error) {
-	s := &stdio{limit: limit}
+// newStdio makes the pipes that c needs. limit is that of Limits.Output. It takes the log over.
+func newStdio(c *Cmd, limit int64, log *commandLog) (*stdio, error) {
+	s := &stdio{limit: limit, log: log}
 	err := s.open(c)
 	if err != nil {
 		s.abandon()
@@ -51,14 +53,14 @@ func (s *stdio) open(c *Cmd) error {
 	if err := s.openStdin(c); err != nil {
 		return err
 	}
-	out, end, err := s.output(c.Stdout, c.Pipes&PipeStdout != 0)
+	out, end, err := s.output(Stdout, c.Stdout, c.Pipes&PipeStdout != 0)
 	if err != nil {
 		return err
 	}
 	s.stdout = end
 	errFile := out
 	if c.Stderr == nil && c.Pipes&PipeStderr == 0 || !same(c.Stdout, c.Stderr) {
-		if errFile, end, err = s.output(c.Stderr, c.Pipes&PipeStderr != 0); err != nil {
+		if errFile, end, err = s.output(Stderr, c.Stderr, c.Pipes&PipeStderr != 0); err != nil {
 			return err
 		}
 		s.stderr = end
@@ -131,15 +133,8 @@ func (s *stdio) openTerminal(c *Cmd) (err error) {
 		s.stdout = s.tty
 		return nil
 	}
-	to := c.Stdout
-	if to == nil {
-		to = io.Discard // somebody must read, or the command would wait
-	}
 	s.copied = true
-	s.copies = append(s.copies, func() error {
-		_, err := io.Copy(s.counted(to), s.tty)
-		return errors.Join(err, ignoreClosed(s.tty.Close()))
-	})
+	s.copyTo(Stdout, c.Stdout, s.tty)
 	return nil
 }
 
@@ -167,8 +162,8 @@ func openPipe() (r, w *os.File, err error) {
 
 // output makes what the command writes to: nothing, the caller's file, or a
 // pipe whose other end is the Process's or copied to the Writer.
-func (s *stdio) output(w io.Writer, pipe bool) (file *os.File, end io.ReadCloser, err error) {
-	if !pipe {
+func (s *stdio) output(stream Stream, w io.Writer, pipe bool) (file *os.File, end io.ReadCloser, err error) {
+	if !pipe && s.log == nil {
 		if w == nil {
 			return nil, nil, nil
 		}
@@ -185,11 +180,24 @@ func (s *stdio) output(w io.Writer, pipe bool) (file *os.File, end io.ReadCloser
 		return pw, r, nil
 	}
 	s.ours = append(s.ours, r)
-	s.copies = append(s.copies, func() error {
-		_, err := io.Copy(s.counted(w), r)
-		return errors.Join(err, ignoreClosed(r.Close()))
-	})
+	s.copyTo(stream, w, r)
 	return pw, nil, nil
+}
+
+// copyTo has what the command writes copied to a Writer and the log, until from has no more, and then closes that.
+func (s *stdio) copyTo(stream Stream, w io.Writer, from io.ReadCloser) {
+	if w == nil {
+		w = io.Discard // somebody must read, or the command would wait
+	}
+	end := func() {}
+	if s.log != nil {
+		w, end = s.log.tee(stream, w)
+	}
+	s.copies = append(s.copies, func() error {
+		_, err := io.Copy(s.counted(w), from)
+		end()
+		return errors.Join(err, ignoreClosed(from.Close()))
+	})
 }
 
 // counted passes on as many bytes as the limit allows, over all streams.
@@ -273,6 +281,10 @@ func (s *stdio) cutOff() bool { return s.limit > 0 && s.wrote.Load() > s.limit }
 func (s *stdio) abandon() {
 	if s.tty != nil {
 		s.tty.abandon()
+	}
+	if s.log != nil {
+		_ = s.log.end() // nothing was written
+		s.log.remove()
 	}
 	closeAll(s.theirs)
 	closeAll(s.ours)

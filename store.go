@@ -145,7 +145,7 @@ func (s *Store) Recover(ctx context.Context) error {
 }
 
 // sweep removes upper directories without a record: after a reboot the records,
-// which were on tmpfs, are gone.
+// which were on tmpfs, are gone; and logs of sandboxes that have no upper directory.
 func (s *Store) sweep(ctx context.Context) error {
 	dir, err := s.state.Sub(store.Sandboxes)
 	if err != nil {

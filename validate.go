@@ -192,6 +192,7 @@ func (c *Cmd) validate() error {
 	f.check(c.Pipes&PipeStderr != 0 && c.Stderr != nil, "Stderr", nil, "set beside PipeStderr")
 	f.check(c.TTY != nil && c.Stderr != nil, "Stderr", nil, "set beside TTY: all that is written to a terminal comes by Stdout")
 	f.check(c.TTY != nil && c.Pipes&PipeStderr != 0, "Pipes", c.Pipes, "has PipeStderr beside TTY: all that is written to a terminal comes by Stdout")
+	f.log(c)
 	f.stream("Stdin", c.Stdin)
 	f.stream("Stdout", c.Stdout)
 	f.stream("Stderr", c.Stderr)

@@ -1,0 +1,652 @@
+package sandbox_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-5a9fb6e0/sandbox"
+	"github.com/seed-5a9fb6e0/sandbox/internal/testenv"
+)
+
+// logged is a Cmd with a log that runs a script.
+func logged(script string) *sandbox.Cmd {
+	c := sh(script)
+	c.Log = &sandbox.Log{}
+	return c
+}
+
+// small is the smallest Log of these many files.
+func small(files int) *sandbox.Log { return &sandbox.Log{MaxSize: 64 << 10, MaxFiles: files} }
+
+// ended runs c to its end, and returns it.
+func ended(t testing.TB, start func(context.Context, *sandbox.Cmd) (*sandbox.Process, error), c *sandbox.Cmd) *sandbox.Process {
+	t.Helper()
+	p, err := start(t.Context(), c)
+	require.NoError(t, err)
+	_, err = p.Wait(t.Context())
+	require.NoError(t, err)
+	return p
+}
+
+// entries are all that a query yields.
+func entries(t testing.TB, p *sandbox.Process, q sandbox.LogQuery) (all []sandbox.LogEntry) {
+	t.Helper()
+	for e, err := range p.Logs(t.Context(), q) {
+		require.NoError(t, err)
+		all = append(all, e)
+	}
+	return all
+}
+
+// lines shows entries: the stream, a "+" if partial, the content.
+func lines(all []sandbox.LogEntry) (lines []string) {
+	for _, e := range all {
+		tag := " "
+		if e.Partial {
+			tag = "+"
+		}
+		lines = append(lines, string(e.Stream)+tag+string(e.Data))
+	}
+	return lines
+}
+
+// logError is the error of a query that yields no entry.
+func logError(ctx context.Context, t testing.TB, p *sandbox.Process, q sandbox.LogQuery) (got error) {
+	t.Helper()
+	n := 0
+	for e, err := range p.Logs(ctx, q) {
+		require.Zero(t, e)
+		got = err
+		n++
+	}
+	require.Equal(t, 1, n)
+	return got
+}
+
+// logFiles are the files of all logs of a store.
+func logFiles(t testing.TB, dir string) []string {
+	files, err := filepath.Glob(filepath.Join(dir, "sandboxes", "*", "logs", "*", "*"))
+	require.NoError(t, err)
+	return files
+}
+
+// written is what was written to a stream, of its entries.
+func written(all []sandbox.LogEntry, stream sandbox.Stream) (b []byte) {
+	for _, e := range all {
+		if e.Stream != stream {
+			continue
+		}
+		if b = append(b, e.Data...); !e.Partial {
+			b = append(b, '\n')
+		}
+	}
+	return b
+}
+
+// What a command writes is there by lines with their streams and times, whatever its Writers; and where it started.
+func TestLog(t *testing.T) {
+	everyStart(t, func(t *testing.T, sb *sandbox.Sandbox, start func(context.Context, *sandbox.Cmd) (*sandbox.Process, error)) {
+		const script = `sleep 0.02; echo one; sleep 0.02; echo two >&2; sleep 0.02; echo; printf 'three\r\n'; sleep 0.02; printf end`
+		want := []string{"stdout one", "stderr two", "stdout ", "stdout three\r", "stdout+end"}
+		var out, errs bytes.Buffer
+		for i, w := range []struct{ out, errs io.Writer }{{}, {&out, &errs}, {nil, &errs}} {
+			c := logged(script)
+			c.Stdout, c.Stderr = w.out, w.errs
+			began := time.Now()
+			p := ended(t, start, c)
+			all := entries(t, p, sandbox.LogQuery{})
+			require.Equal(t, want, lines(all), i)
+			last := began
+			for _, e := range all {
+				require.False(t, e.Time.Before(last) || e.Time.After(time.Now()), "%v after %v", e.Time, last)
+				require.Zero(t, e.Lost)
+				last = e.Time
+			}
+			require.Less(t, 20*time.Millisecond, all[1].Time.Sub(all[0].Time)+10*time.Millisecond)
+
+			require.Equal(t, want, lines(entries(t, p, sandbox.LogQuery{Follow: true})), "after the end")
+			require.Equal(t, want[3:], lines(entries(t, p, sandbox.LogQuery{Tail: 2})))
+			require.Equal(t, want, lines(entries(t, p, sandbox.LogQuery{Tail: 200})))
+			require.Equal(t, want[1:], lines(entries(t, p, sandbox.LogQuery{Since: all[1].Time})))
+			require.Equal(t, want[4:], lines(entries(t, p, sandbox.LogQuery{Since: all[1].Time, Tail: 1})))
+			require.Empty(t, entries(t, p, sandbox.LogQuery{Since: last.Add(1), Tail: 3}))
+		}
+		require.Equal(t, "one\n\nthree\r\nend", out.String())
+		require.Equal(t, "two\ntwo\n", errs.String())
+	})
+}
+
+// One Writer for both streams stays one pipe; a terminal is one by itself; a file is copied to.
+func TestLogStreams(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		w, read := pipeFile(t)
+		c := logged("for i in 1 2 3; do echo out; echo err >&2; done")
+		c.Stdout, c.Stderr = w, w
+		p := ended(t, sb.Start, c)
+		require.Equal(t, strings.Repeat("out\nerr\n", 3), read())
+		require.Equal(t, strings.Repeat("out\nerr\n", 3), string(written(entries(t, p, sandbox.LogQuery{}), sandbox.Stdout)))
+
+		c = onTerminal("stty -echo; echo out; echo err >&2; printf '> '")
+		c.Log = &sandbox.Log{}
+		p = ended(t, sb.Start, c)
+		require.Equal(t, []string{"stdout out\r", "stdout err\r", "stdout+> "}, lines(entries(t, p, sandbox.LogQuery{})))
+	})
+}
+
+// Any bytes come back as they were, in pieces of at most 16 KiB, however they were written.
+func TestLogBinary(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		const piece = 16 << 10
+		random := make([]byte, 1<<20)
+		for i := range random {
+			random[i] = byte(rand.Uint32())
+		}
+		for i := 100_000; i < 500_000; i++ {
+			random[i] |= 0x20 // no newline
+		}
+		for name, text := range map[string][]byte{
+			"nothing": nil, "random": random, "newlines": bytes.Repeat([]byte("\n"), 10_000), "like an entry": []byte("\n2016-10-06T00:17:09.669794202Z stderr F x\n"),
+			"a piece": append(bytes.Repeat([]byte("x"), piece), '\n'), "more": append(bytes.Repeat([]byte("x"), piece+1), '\n'), "two, no end": bytes.Repeat([]byte("x"), 2*piece),
+		} {
+			for _, read := range []string{"cat", "dd bs=1000 status=none"} {
+				c := logged(read + " >&2")
+				c.Stdin = bytes.NewReader(text)
+				all := entries(t, ended(t, sb.Start, c), sandbox.LogQuery{})
+				require.True(t, bytes.Equal(text, written(all, sandbox.Stderr)), name)
+				require.Empty(t, written(all, sandbox.Stdout))
+				for i, e := range all {
+					require.LessOrEqual(t, len(e.Data), piece)
+					require.True(t, !e.Partial || len(e.Data) == piece || i == len(all)-1, name)
+				}
+				if n, ok := map[string]int{"a piece": 1, "more": 2, "two, no end": 2}[name]; ok {
+					require.Len(t, all, n, name)
+				}
+			}
+		}
+	})
+}
+
+// numbered writes lines with growing numbers, and reads them back: none is torn, missing or twice but for those that it says.
+const numbered = `seq -f '%08.0f 0123456789012345678901234567890123456789' `
+
+type countedLines struct{ next, lost int64 }
+
+func (n *countedLines) see(e sandbox.LogEntry) error {
+	n.next += e.Lost
+	n.lost += e.Lost
+	if want := fmt.Sprintf("%08d 0123456789012345678901234567890123456789", n.next+1); string(e.Data) != want || e.Partial {
+		return fmt.Errorf("%q, want %q", e.Data, want)
+	}
+	n.next++
+	return nil
+}
+
+// reaches waits until the last line of the log begins so.
+func reaches(t testing.TB, p *sandbox.Process, line string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var last string
+		for e := range p.Logs(t.Context(), sandbox.LogQuery{Tail: 1}) { // an error: it was overtaken
+			last = string(e.Data)
+		}
+		return strings.HasPrefix(last, line)
+	}, 20*time.Second, time.Millisecond)
+}
+
+// There never are more files than the Log says, nor larger ones, and they have the last lines.
+func TestLogRotation(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		dir := t.TempDir()
+		st, err := sandbox.Open(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		sb := box(t, sandbox.Options{Store: st})
+		const count = 20_000 // 1.8 MiB in files
+		for _, most := range []int{1, 2, 5} {
+			c := logged(numbered + strconv.Itoa(count))
+			c.Log = small(most)
+			p, err := sb.Start(t.Context(), c)
+			require.NoError(t, err)
+			for end := false; !end; {
+				select {
+				case <-p.Done():
+					end = true
+				default:
+				}
+				files := logFiles(t, dir)
+				require.LessOrEqual(t, len(files), most)
+				for _, f := range files {
+					if info, err := os.Stat(f); err == nil {
+						require.LessOrEqual(t, info.Size(), int64(64<<10))
+						require.Zero(t, info.Mode()&0o077)
+					}
+				}
+			}
+			require.Len(t, logFiles(t, dir), most)
+			all := entries(t, p, sandbox.LogQuery{})
+			require.Greater(t, len(all)*91, (most-1)*64<<10-100*most)
+			seen := countedLines{next: int64(count - len(all))}
+			for _, e := range all {
+				require.NoError(t, seen.see(e))
+			}
+			require.Equal(t, lines(all[len(all)-10:]), lines(entries(t, p, sandbox.LogQuery{Tail: 10})))
+			require.Equal(t, lines(all), lines(entries(t, p, sandbox.LogQuery{Tail: count})))
+			require.NoError(t, os.RemoveAll(filepath.Dir(logFiles(t, dir)[0]))) // the next one's are counted
+		}
+	})
+}
+
+// Readers that follow have all until the end, several at once, from the start and later; one that is slow keeps nobody waiting
+// and is told what it missed.
+func TestLogFollow(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		c := logged("head -c 5242880 /dev/urandom | tee /dev/stderr | base64 -w 60")
+		c.Log.MaxSize = 32 << 20
+		outs, errs := sha256.New(), sha256.New()
+		c.Stdout, c.Stderr = outs, errs
+		p, err := sb.Start(t.Context(), c)
+		require.NoError(t, err)
+		var readers sync.WaitGroup
+		for i := range 4 {
+			readers.Go(func() {
+				time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+				out, err := sha256.New(), sha256.New()
+				for e, fault := range p.Logs(t.Context(), sandbox.LogQuery{Follow: true}) {
+					if fault != nil || e.Lost > 0 {
+						t.Error(fault, e.Lost)
+						return
+					}
+					if !e.Partial {
+						e.Data = append(e.Data, '\n')
+					}
+					if e.Stream == sandbox.Stdout {
+						out.Write(e.Data)
+					} else {
+						err.Write(e.Data)
+					}
+				}
+				<-p.Done()
+				if !bytes.Equal(out.Sum(nil), outs.Sum(nil)) || !bytes.Equal(err.Sum(nil), errs.Sum(nil)) {
+					t.Error("not what the Writers got")
+				}
+			})
+		}
+		readers.Wait()
+		res, err := p.Wait(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, res.Err())
+	})
+}
+
+func TestLogOvertaken(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		const count = 40_000
+		c := logged(numbered + strconv.Itoa(count) + "; exec sleep 1000")
+		c.Log = small(3)
+		p, err := sb.Start(t.Context(), c)
+		require.NoError(t, err)
+		all := make(chan struct{})
+		var lost atomic.Int64
+		var readers sync.WaitGroup
+		for i := range 3 {
+			readers.Go(func() {
+				var seen countedLines
+				for e, err := range p.Logs(t.Context(), sandbox.LogQuery{Follow: true}) {
+					if err == nil {
+						err = seen.see(e)
+					}
+					if err != nil {
+						t.Errorf("reader %d: %v", i, err)
+						return
+					}
+					if i == 0 && seen.next == 10 {
+						<-all // it is as slow as can be
+					}
+					if seen.next == count {
+						break
+					}
+				}
+				if i == 0 {
+					lost.Store(seen.lost)
+				}
+			})
+		}
+		reaches(t, p, fmt.Sprintf("%08d", count)) // though the slow reader reads nothing
+		close(all)
+		readers.Wait()
+		require.Greater(t, lost.Load(), int64(count/2), "the control: nobody was overtaken")
+		require.NoError(t, p.Kill())
+		_, err = p.Wait(t.Context())
+		require.NoError(t, err)
+	})
+}
+
+// A reader whose last entries were removed hears of it, though there is no entry that could say so.
+func TestLogLastLost(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		c := logged(numbered + "1200; read x; " + numbered + "5000; exec sleep 1000")
+		c.Log, c.Pipes = small(2), sandbox.PipeStdin
+		p, err := sb.Start(t.Context(), c)
+		require.NoError(t, err)
+		reaches(t, p, "00001200")
+		var got error
+		n := 0
+		for _, err := range p.Logs(t.Context(), sandbox.LogQuery{}) {
+			if n++; n == 1 {
+				require.NoError(t, p.Stdin.Close())
+				reaches(t, p, "00005000")
+			}
+			got = err
+		}
+		require.ErrorContains(t, got, "removed before they were read")
+		require.Less(t, n, 1200)
+		require.NoError(t, p.Kill())
+		_, err = p.Wait(t.Context())
+		require.NoError(t, err)
+	})
+}
+
+// The end of the context, of the loop and of the sandbox end a reader that waits.
+func TestLogFollowEnds(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		dir := t.TempDir()
+		st, err := sandbox.Open(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		for _, o := range []sandbox.Options{{Store: st}, {Store: st, Rootfs: rootWith(t, map[string]string{"sh": "/bin/busybox"})}} {
+			sb := box(t, o)
+			p, err := sb.Start(t.Context(), logged("echo up; read x </dev/full; while :; do read x </dev/zero; done"))
+			require.NoError(t, err)
+			for e, err := range p.Logs(t.Context(), sandbox.LogQuery{Follow: true}) {
+				require.NoError(t, err)
+				require.Equal(t, "up", string(e.Data))
+				break
+			}
+			cause := errors.New("enough")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			for e, err := range p.Logs(ctx, sandbox.LogQuery{Follow: true}) {
+				if e.Data != nil {
+					time.AfterFunc(10*time.Millisecond, func() { cancel(cause) })
+					continue
+				}
+				require.ErrorIs(t, err, cause)
+			}
+			require.ErrorIs(t, logError(ctx, t, p, sandbox.LogQuery{}), cause)
+			other := ended(t, sb.Start, logged("echo other"))
+			require.Len(t, logFiles(t, dir), 2)
+			var closing sync.WaitGroup
+			for e, err := range p.Logs(t.Context(), sandbox.LogQuery{Follow: true}) {
+				if e.Data != nil {
+					closing.Go(func() { time.Sleep(10 * time.Millisecond); sb.Close() })
+					continue
+				}
+				require.ErrorIs(t, err, os.ErrClosed)
+			}
+			closing.Wait()
+			left, err := os.ReadDir(filepath.Join(dir, "sandboxes"))
+			require.NoError(t, err)
+			require.Empty(t, left)
+			for _, p := range []*sandbox.Process{p, other} {
+				require.ErrorIs(t, logError(t.Context(), t, p, sandbox.LogQuery{}), os.ErrClosed)
+			}
+			_, err = p.Wait(t.Context())
+			require.ErrorIs(t, err, os.ErrClosed)
+		}
+	})
+}
+
+// To close a sandbox whose commands write as fast as they can leaves no file.
+func TestLogClosedInFlood(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		dir := t.TempDir()
+		st, err := sandbox.Open(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		for range 5 {
+			sb := sandbox.New(sandbox.Options{Store: st})
+			for range 2 {
+				c := sandbox.Command("yes")
+				c.Log = small(1)
+				_, err := sb.Start(t.Context(), c)
+				require.NoError(t, err)
+			}
+			time.Sleep(rand.N(20 * time.Millisecond))
+			require.NoError(t, sb.Close())
+			left, err := os.ReadDir(filepath.Join(dir, "sandboxes"))
+			require.NoError(t, err)
+			require.Empty(t, left)
+		}
+	})
+}
+
+// A log that nobody can read any more takes no room.
+func TestLogDropped(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		dir := t.TempDir()
+		st, err := sandbox.Open(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		sb := box(t, sandbox.Options{Store: st})
+		kept := ended(t, sb.Start, logged("echo kept"))
+		for range 3 {
+			mustExit(t, sb, logged("echo gone"))
+		}
+		require.Eventually(t, func() bool { runtime.GC(); return len(logFiles(t, dir)) == 1 }, 10*time.Second, 10*time.Millisecond)
+		require.Equal(t, []string{"stdout kept"}, lines(entries(t, kept, sandbox.LogQuery{})))
+	})
+}
+
+// Limits.Output is of what is logged, too, and exact.
+func TestLogLimitsOutput(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		for _, drop := range []bool{false, true} {
+			c := logged("yes 012345678 | head -c 300000")
+			c.Limits.Output, c.DropOutput = 1005, drop
+			p := ended(t, sb.Start, c)
+			res, err := p.Wait(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, drop, res.Status == sandbox.Exited, "%v", res)
+			require.Len(t, res.Hit, 1)
+			all := entries(t, p, sandbox.LogQuery{})
+			require.Len(t, written(all, sandbox.Stdout), 1005)
+			require.Len(t, all, 101)
+		}
+	})
+}
+
+// A disk that is full ends the log, not the command: the Writer gets all, and Wait and the readers say why.
+func TestLogDiskFull(t *testing.T) {
+	testenv.Root(t)
+	leaks(t)
+	dir := t.TempDir()
+	require.NoError(t, unix.Mount("logs", dir, "tmpfs", 0, "size=512k,mode=700"))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
+	st, err := sandbox.Open(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, st.Close()) })
+	logFails(t, box(t, sandbox.Options{Store: st}), func() {}, syscall.ENOSPC)
+}
+
+// So does a file that can't be made.
+func TestLogRotationFails(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		dir := t.TempDir()
+		st, err := sandbox.Open(dir)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, st.Close()) })
+		logFails(t, box(t, sandbox.Options{Store: st}), func() {
+			logs := filepath.Dir(logFiles(t, dir)[0])
+			require.NoError(t, os.Rename(logs, logs+"-gone"))
+			t.Cleanup(func() { require.NoError(t, os.RemoveAll(logs+"-gone")) })
+		}, fs.ErrNotExist)
+	})
+}
+
+func logFails(t *testing.T, sb *sandbox.Sandbox, spoil func(), want error) {
+	t.Helper()
+	const count = 20_000
+	var out bytes.Buffer
+	c := logged("echo up; read x; " + numbered + strconv.Itoa(count))
+	c.Log, c.Pipes, c.Stdout = &sandbox.Log{MaxSize: 256 << 10, MaxFiles: 100}, sandbox.PipeStdin, &out
+	p, err := sb.Start(t.Context(), c)
+	require.NoError(t, err)
+	var seen countedLines
+	var errs []error
+	for e, err := range p.Logs(t.Context(), sandbox.LogQuery{Follow: true}) {
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case string(e.Data) == "up":
+			spoil()
+			require.NoError(t, p.Stdin.Close())
+		default:
+			require.NoError(t, seen.see(e))
+		}
+	}
+	require.Len(t, errs, 1)
+	require.ErrorIs(t, errs[0], want)
+	require.Less(t, seen.next, int64(count))
+	res, err := p.Wait(t.Context())
+	require.ErrorIs(t, err, want)
+	require.ErrorContains(t, err, "Cmd.Log: ")
+	require.NoError(t, res.Err())
+	require.Equal(t, count+1, strings.Count(out.String(), "\n"))
+}
+
+// playLog is an embedder with logs of commands in two sandboxes.
+func playLog(dir string) error {
+	d := openStoreDir(dir)
+	st, err := sandbox.Open(d.store)
+	if err != nil {
+		return err
+	}
+	for _, o := range []sandbox.Options{{Store: st}, {Store: st, Rootfs: d.rootfs}} {
+		c := logged("echo up; while :; do echo flood; done")
+		c.Log = small(2)
+		p, err := sandbox.New(o).Start(context.Background(), c)
+		if err != nil {
+			return err
+		}
+		for _, err := range p.Logs(context.Background(), sandbox.LogQuery{Follow: true}) {
+			if err != nil {
+				return err
+			}
+			break
+		}
+		defer runtime.KeepAlive(p)
+	}
+	fmt.Println("ready")
+	select {}
+}
+
+// The logs of an embedder that was killed are removed by the next Open, and no earlier; what is whole in them can be read till then.
+func TestLogOfKilledEmbedder(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		d := newStoreDir(t)
+		e := newEmbedder("log", d.dir, "").start(t)
+		require.Equal(t, "ready", e.line(t))
+		owners := d.owners(t)
+		require.NotEmpty(t, logFiles(t, d.store))
+		st, err := sandbox.Open(d.store)
+		require.NoError(t, err)
+		require.NoError(t, st.Close())
+		require.NotEmpty(t, logFiles(t, d.store), "of a living one")
+		e.kill()
+		files := logFiles(t, d.store)
+		require.GreaterOrEqual(t, len(files), 2)
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			require.NoError(t, err)
+			for len(text) > 0 {
+				_, n, err := sandbox.CutEntry(text)
+				require.NoError(t, err)
+				if n == 0 { // torn
+					break
+				}
+				text = text[n:]
+			}
+			require.Less(t, len(text), 17<<10)
+		}
+		d.cleanedUp(t, owners)
+	})
+}
+
+// What is wrong is said at once, and where nothing is kept what to set.
+func TestLogInvalid(t *testing.T) {
+	testenv.RootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sb := box(t, sandbox.Options{})
+		p := ended(t, sb.Start, sh("echo x"))
+		requireFields(t, logError(t.Context(), t, p, sandbox.LogQuery{Tail: -1}), "Cmd.Log", "LogQuery.Tail")
+		p = ended(t, sb.Start, logged("echo x"))
+		requireFields(t, logError(t.Context(), t, p, sandbox.LogQuery{Tail: -1, Follow: true}), "LogQuery.Tail")
+		c := sandbox.Command("no such program")
+		c.Log = &sandbox.Log{}
+		_, err := sb.Start(t.Context(), c)
+		require.Error(t, err) // and leaves nothing
+	})
+}
+
+// Whatever a file has: an entry is whole and valid, or there is none.
+func FuzzLogEntry(f *testing.F) {
+	f.Add([]byte("2016-10-06T00:17:09.669794202Z stdout P log content\nmore"))
+	f.Add([]byte("2016-10-06T00:17:09.669794202Z stderr F \n"))
+	f.Add([]byte("2016-10-06T00:17:09.669794202Z stderr F"))
+	f.Add([]byte("2016-10-06T00:17:09.669794202Z stdin X a b c\n"))
+	f.Add(append([]byte("2016-10-06T00:17:09.669794202Z stdout F "), make([]byte, 17<<10)...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, n, err := sandbox.CutEntry(b)
+		if n == 0 || err != nil {
+			if n != 0 || e.Data != nil || err == nil && bytes.IndexByte(b[:min(len(b), 16<<10)], '\n') >= 0 {
+				t.Fatalf("%d, %v, %v", n, e, err)
+			}
+			return
+		}
+		if b[n-1] != '\n' || bytes.IndexByte(e.Data, '\n') >= 0 || len(e.Data) > 16<<10 || e.Stream != sandbox.Stdout && e.Stream != sandbox.Stderr {
+			t.Fatalf("%d, %v", n, e)
+		}
+		again := sandbox.AppendEntry(nil, e.Time, e.Stream, e.Partial, e.Data)
+		same, m, err := sandbox.CutEntry(again)
+		if err != nil || m != len(again) || !bytes.Equal(same.Data, e.Data) || !same.Time.Equal(e.Time) || same.Stream != e.Stream || same.Partial != e.Partial {
+			t.Fatalf("%q became %q, %v", b[:n], again, err)
+		}
+	})
+}
