@@ -137,7 +137,6 @@ func (r *logReader) more(ctx context.Context) error {
 	case news != nil:
 		select {
 		case <-news:
-		case <-r.log.down:
 		case <-ctx.Done():
 		}
 		return nil
