@@ -152,6 +152,10 @@ func TestLogStreams(t *testing.T) {
 		require.Equal(t, strings.Repeat("out\nerr\n", 3), read())
 		require.Equal(t, strings.Repeat("out\nerr\n", 3), string(written(entries(t, p, sandbox.LogQuery{}), sandbox.Stdout)))
 
+		c = logged("yes | head -c 100000")
+		c.Stdout = writerFunc(func(b []byte) (int, error) { time.Sleep(20 * time.Millisecond); return len(b), nil })
+		require.Len(t, written(entries(t, ended(t, sb.Start, c), sandbox.LogQuery{}), sandbox.Stdout), 100_000, "Wait waits for the log")
+
 		c = onTerminal("stty -echo; echo out; echo err >&2; printf '> '")
 		c.Log = &sandbox.Log{}
 		p = ended(t, sb.Start, c)
@@ -165,6 +169,10 @@ func TestLogBinary(t *testing.T) {
 		leaks(t)
 		sb := box(t, sandbox.Options{})
 		const piece = 16 << 10
+		// A newline that comes late belongs to the piece before it.
+		late := entries(t, ended(t, sb.Start, logged("printf %16384s; sleep 0.03; echo; printf %16385s; sleep 0.03; echo")), sandbox.LogQuery{})
+		require.Len(t, late, 3)
+		require.Equal(t, []bool{false, true, false}, []bool{late[0].Partial, late[1].Partial, late[2].Partial})
 		random := make([]byte, 1<<20)
 		for i := range random {
 			random[i] = byte(rand.Uint32())
@@ -381,6 +389,18 @@ func TestLogLastLost(t *testing.T) {
 	})
 }
 
+// openLogs is how many files of logs this program has open.
+func openLogs(t testing.TB, dir string) (n int) {
+	all, err := filepath.Glob("/proc/self/fd/*")
+	require.NoError(t, err)
+	for _, name := range all {
+		if to, _ := os.Readlink(name); strings.HasPrefix(to, dir) && strings.Contains(to, "/logs/") {
+			n++
+		}
+	}
+	return n
+}
+
 // The end of the context, of the loop and of the sandbox end a reader that waits.
 func TestLogFollowEnds(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
@@ -401,6 +421,7 @@ func TestLogFollowEnds(t *testing.T) {
 				require.Equal(t, "up", string(e.Data))
 				break
 			}
+			require.Equal(t, 1, openLogs(t, dir), "what was read is open")
 			cause := errors.New("enough")
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)

@@ -161,6 +161,7 @@ func FuzzLogEntry(f *testing.F) {
 	f.Add([]byte("2016-10-06T00:17:09.669794202Z stderr F \n"))
 	f.Add([]byte("2016-10-06T00:17:09.669794202Z stderr F"))
 	f.Add([]byte("2016-10-06T00:17:09.669794202Z stdin X a b c\n"))
+	f.Add([]byte("2016-10-06T00:17:09.669794202Z stdin F x\n"))
 	f.Add(append([]byte("2016-10-06T00:17:09.669794202Z stdout F "), make([]byte, 17<<10)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, n, err := sandbox.CutEntry(b)
