@@ -82,6 +82,8 @@ type Cmd struct {
 	// the command sent its streams over a unix socket to somebody who still lives:
 	// set it for hostile commands where there is one.
 	WaitDelay time.Duration
+
+	idle bool // of Idle
 }
 
 // A File is one of Cmd.Files.

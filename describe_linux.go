@@ -43,7 +43,7 @@ func (p *process) applied() *Applied {
 	a := p.box.held
 	a.Namespaces, a.Capabilities, a.Devices = slices.Clone(a.Namespaces), slices.Clone(a.Capabilities), slices.Clone(a.Devices)
 	a.Notify = slices.Clone(a.Notify)
-	a.Init = p.cmd.Init
+	a.Init = p.cmd.Init || p.cmd.idle
 	if p.leaf != nil {
 		a.Cgroup = string(p.box.store.tree().Mode()) + " " + p.leaf.Controllers().String()
 	}

@@ -111,8 +111,9 @@
 // sandboxes' processes are killed, and the next Open of the store removes what else they
 // left. The kernel does it and, for commands that are PID 1 and can lose their
 // PR_SET_PDEATHSIG, the guard: one process for the whole program, of a thousand bytes,
-// from the first of those commands on. With the filters "docker" and "off" there is an
-// exception: a command of that kind whose exit is traced by its child (PTRACE_O_TRACEEXIT).
+// from the first of those commands on. It is a child of the program; should somebody kill it,
+// only commands that are started later have another one. With the filters "docker" and "off"
+// a command of that kind whose exit its child traces (PTRACE_O_TRACEEXIT) stays.
 // No descriptor, signal, exit or memory of the embedder is touched by a command.
 // Close leaves nothing: no process, mount, cgroup, descriptor or file.
 //

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 	"os"
 	"sync"
 	"time"
@@ -120,11 +119,10 @@ func (c *core) endBeside(host *process) {
 	c.mu.Unlock()
 	for _, p := range guests {
 		p.kills.Lock()
-		if p.child != nil && !p.kills.ended {
-			_ = p.child.Kill() // os.ErrProcessDone: it has ended
+		if p.child != nil && !p.kills.ended && p.child.Kill() == nil {
+			time.AfterFunc(heldGrace, p.letGo) // nothing but a timer of a second
 		}
 		p.kills.Unlock()
-		time.AfterFunc(heldGrace, p.letGo) // nothing but a timer of a second
 	}
 }
 
@@ -184,12 +182,4 @@ func (p *process) leaveGroups() {
 	default:
 		p.beside.guests.keep(p.leaf)
 	}
-}
-
-// besides says what a command beside another one can't have.
-func (c *Cmd) besides() error {
-	f := &faults{prefix: "Cmd."}
-	f.check(c.Init, "Init", c.Init, "beside another command there is a PID 1")
-	f.check(len(c.Files) > 0, "Files", len(c.Files), "beside another command there is no tmpfs of its own")
-	return errors.Join(f.errs...)
 }

@@ -67,7 +67,11 @@ func (p *Process) Kill() error {
 // handler for the signal ignores it, and is killed after grace.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) (*Result, error) {
 	defer runtime.KeepAlive(p)
-	_ = p.p.signal(p.p.stopSignal()) // os.ErrProcessDone: it has ended
+	if sig := p.p.stopSignal(); sig != 0 {
+		_ = p.p.signal(sig) // os.ErrProcessDone: it has ended
+	} else {
+		grace = 0
+	}
 	t := time.NewTimer(grace)
 	defer t.Stop()
 	select {

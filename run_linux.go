@@ -66,6 +66,9 @@ var runners = make(chan struct{}, 16)
 
 // run starts cmd for a caller who then supervises it.
 func (c *core) run(ctx context.Context, cmd *Cmd) (*process, error) {
+	if cmd != nil && cmd.idle {
+		return c.launch(ctx, cmd, nil, false)
+	}
 	select {
 	case runners <- struct{}{}:
 	default:
@@ -88,11 +91,7 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, beside *process, here bool)
 		return nil, &FieldError{"Cmd", nil, "nil"}
 	}
 	sum := c.limits()
-	placed := cmd.placed(c.opts.Mounts)
-	if beside != nil {
-		placed = cmd.besides()
-	}
-	if err := errors.Join(cmd.validate(), cmd.fits(c.opts.Env, sum), placed); err != nil {
+	if err := cmd.validateFor(&c.opts, sum, beside != nil); err != nil {
 		return nil, errors.Join(c.opts.validateWith(sum), err)
 	}
 	b, err := c.open(ctx)
@@ -112,6 +111,9 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, beside *process, here bool)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p.limits = cmd.Limits.merged(sum)
+	if cmd.idle {
+		p.limits = cmd.Limits
+	}
 	if wall := p.limits.Wall; wall > 0 {
 		// A file lease in the sandbox can hold an exec up (fcntl(2), F_SETLEASE).
 		t := time.AfterFunc(wall+startGrace, func() { cancel(errWallStart) })
@@ -157,6 +159,9 @@ func (p *process) leave() {
 
 // launch prepares everything that the command needs and executes it.
 func (p *process) launch(ctx context.Context) (err error) {
+	if p.cmd.idle {
+		return p.launchIdle(ctx)
+	}
 	w := world.Command{Capabilities: p.box.caps, Filter: p.box.filter, Notify: p.box.notify.filter}
 	if w.Rlimits, err = world.Rlimits(rlimits(p.limits)); err != nil {
 		return err
@@ -220,6 +225,29 @@ func (p *process) openStdio() error {
 }
 
 func (p *process) log() *commandLog { return p.kept.Load() }
+
+// launchIdle starts the PID 1 of a session.
+func (p *process) launchIdle(ctx context.Context) error {
+	init, err := p.box.store.initProgram()
+	if err == nil {
+		err = p.required()
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.openStdio(); err != nil {
+		return err
+	}
+	child, err := p.box.world.StartIdle(ctx, init)
+	if err != nil {
+		p.stdio.abandon()
+		return err
+	}
+	p.began = time.Now()
+	p.stdio.started(p.flooded)
+	p.runs(child)
+	return nil
+}
 
 // company names the program that stands beside the command: its PID 1 or, where it is that itself, what kills it when the
 // embedder has ended.

@@ -24,6 +24,13 @@ func TestSoakTwoProgramsOneStore(t *testing.T) {
 	asRootAndUser(t, func(t *testing.T) { twoPrograms(t, 30*time.Second) })
 }
 
+func TestSoakSessions(t *testing.T) {
+	asRootAndUser(t, func(t *testing.T) {
+		leaks(t)
+		sessions(t, 1000, 10)
+	})
+}
+
 // The corpus twenty times while all processors are busy, two specimens at a time: no wrong verdict.
 func TestSoakCorpus(t *testing.T) {
 	leaks(t)

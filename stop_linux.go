@@ -8,8 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopSignal is what asks the command to end.
+// stopSignal is what asks the command to end; 0: there is nobody to ask.
 func (p *process) stopSignal() syscall.Signal {
+	if p.cmd.idle {
+		return 0
+	}
 	if p.cmd.StopSignal != 0 {
 		return p.cmd.StopSignal
 	}

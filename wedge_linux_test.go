@@ -93,19 +93,21 @@ func TestTracedExit(t *testing.T) {
 	testenv.RootAndUser(t, func(t *testing.T) {
 		leaks(t)
 		st, root := store(t), clingRoot(t)
-		run := func(seccomp string, l sandbox.Limits) *sandbox.Result {
+		run := func(way, seccomp string, l sandbox.Limits) *sandbox.Result {
 			sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root, Security: sandbox.Security{Seccomp: seccomp}})
-			c := sandbox.Command("/bin/cling", "trace exit", newMark())
+			c := sandbox.Command("/bin/cling", way, newMark())
 			c.Limits = l
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			res, err := sb.Run(ctx, c)
-			require.NoError(t, err)
-			require.NoError(t, sb.Close())
+			require.NoError(t, err, way)
+			closes(t, sb)
 			return res
 		}
-		require.Equal(t, 12, run("", sandbox.Limits{}).ExitCode, "the default filter refuses it")
-		require.Equal(t, sandbox.WallLimit, run("docker", sandbox.Limits{Wall: 100 * time.Millisecond}).Status)
+		for _, way := range []string{"trace exit", "trace exits"} {
+			require.Equal(t, 12, run(way, "", sandbox.Limits{}).ExitCode, "the default filter refuses it")
+			require.Equal(t, sandbox.WallLimit, run(way, "docker", sandbox.Limits{Wall: 100 * time.Millisecond}).Status)
+		}
 
 		sb := sandbox.New(sandbox.Options{Store: st, Rootfs: root, Security: sandbox.Security{Seccomp: "off"}})
 		c := sandbox.Command("/bin/cling", "trace exit", newMark())

@@ -32,23 +32,45 @@ static void *again(void *unused)
 	return unused;
 }
 
-/* Traces PID 1, which then stops where it is about to end, and never lets go. */
-static int trace(long options)
+static long options;
+static int up[2];
+
+static void *tracer(void *pid)
 {
-	int up[2];
+	write(up[1], syscall(SYS_ptrace, PTRACE_SEIZE, (long)pid, 0, options) ? "n" : "y", 1);
+	for (;;)
+		pause();
+	return pid;
+}
+
+/*
+ * Traces PID 1, which then stops where it is about to end, and never lets go: by a thread that isn't its process's first or,
+ * with a depth, by a process that another one traces so, and so on.
+ */
+static int trace(int depth)
+{
+	int alone = depth == 1;
+	long pid = 1;
+	char byte = 'n';
 
 	if (pipe(up))
 		return 11;
-	if (fork() == 0) {
-		if (syscall(SYS_ptrace, PTRACE_SEIZE, 1, 0, options))
-			_exit(12);
-		write(up[1], "", 1);
-		for (;;)
-			pause();
+	for (; depth > 0; depth--) {
+		long child = fork();
+
+		if (child == 0) {
+			pthread_t t;
+			close(up[0]);
+			if (!alone)
+				tracer((void *)pid);
+			pthread_create(&t, 0, tracer, (void *)pid);
+			for (;;)
+				pause();
+		}
+		if (read(up[0], &byte, 1) != 1 || byte != 'y')
+			return 12; /* it may not */
+		pid = child;
 	}
-	close(up[1]);
-	if (read(up[0], up, 1) != 1)
-		return 12; /* it may not */
 	return stay();
 }
 
@@ -72,8 +94,11 @@ int main(int argc, char **argv)
 	if (!strcmp(way, "gid"))
 		return syscall(SYS_setresgid, 1000, 1000, 1000) ? 15 : stay();
 	if (!strcmp(way, "trace"))
-		return trace(0);
+		return trace(1);
+	options = PTRACE_O_TRACEEXIT;
 	if (!strcmp(way, "trace exit"))
-		return trace(PTRACE_O_TRACEEXIT);
+		return trace(1);
+	if (!strcmp(way, "trace exits"))
+		return trace(3);
 	return 9;
 }

@@ -16,7 +16,8 @@ type guard struct {
 	sock       int           // our end of the socket that takes pidfds: the same number for good; -1: none yet
 }
 
-// theGuard is that of all commands, from the first on. Should somebody kill it, the next command gets another one.
+// theGuard is that of all commands, from the first on. Should somebody kill it, there is another one from the next command on,
+// which knows none of those before.
 var theGuard = guard{lock: make(chan struct{}, 1), sock: -1}
 
 // socket returns our end of it, where a guard is at the other. file is its program (tinyinit.OpenGuard).
@@ -56,7 +57,9 @@ func (g *guard) bury() {
 	if g.pid == 0 {
 		return
 	}
-	reap(g.pid)
+	// By its pidfd: another wait of this program may have taken it, and its number may be another child's by now.
+	for unix.Waitid(unix.P_PIDFD, g.pidfd, nil, unix.WEXITED|unix.WALL, nil) == unix.EINTR {
+	}
 	unix.Close(g.pidfd)
 	g.pid, g.pidfd = 0, -1
 }

@@ -2,7 +2,9 @@ package spawn
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -30,9 +32,13 @@ func StartInit(ctx context.Context, s Setup, build func(*Program)) (*Init, error
 		r.discard()
 		return nil, &Error{Op: "child", Errno: unix.EINTR, Killed: true}
 	}
-	ns := r.fds[0]
+	i := &Init{r.process(), r.fds[0]}
 	r.fds = nil
-	return &Init{r.process(), ns}, nil
+	var st unix.Stat_t
+	if unix.Fstat(i.ns, &st) == nil {
+		i.mourner.pids = st.Ino
+	}
+	return i, nil
 }
 
 // Ended says whether it is gone, or about to: it ends when all in its PID namespace have been waited for
@@ -45,10 +51,18 @@ func (p *Process) Ending() bool {
 	return p.Signal(0) != nil || exiting(p.PID) || p.init != nil && exiting(p.init.PID)
 }
 
+// exiting asks all threads: the first may have ended alone.
 func exiting(pid int) bool {
 	const exiting = 0x4 // PF_EXITING
-	flags, ok := taskFlags(pid)
-	return !ok || flags&exiting != 0
+	if flags, ok := taskFlags(strconv.Itoa(pid)); !ok || flags&exiting == 0 {
+		return !ok
+	}
+	for _, tid := range threadsOf(pid) {
+		if flags, ok := taskFlags(fmt.Sprintf("%d/task/%d", pid, tid)); ok && flags&exiting == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // CloseInits ends them, with all that is in their PID namespaces.
@@ -62,6 +76,12 @@ func CloseInits(all ...*Init) {
 		_ = i.Close()
 		i.leave()
 	}
+}
+
+// Alone is the init as the only process of its namespace: who takes it waits for it and closes it.
+func (i *Init) Alone() *Process {
+	i.leave()
+	return i.Process
 }
 
 // leave gives back what a start in the namespace needs.

@@ -26,8 +26,9 @@ type mourner struct {
 	timer   *time.Timer
 	stopped bool
 	killed  time.Time         // since then it has to end; zero: it may live
-	ending  func()            // is called once when it is about to end
-	strays  map[int]time.Time // children of ours that nobody knows, since when
+	ending  func()            // is called again and again while it is about to end
+	pids    uint64            // its PID namespace; 0: not known
+	strays  map[int]time.Time // children of ours in there that nobody knows, since when
 }
 
 const (
@@ -47,17 +48,15 @@ func (m *mourner) start(p *Process) {
 	}
 }
 
-// Attend has p, which others are started beside of, be looked after before it is killed, too. ending is called when it is
-// about to end, which needs all beside it to have been waited for.
+// Attend has p, which others are started beside of, be looked after before it is killed, too. ending is called, more than once,
+// while p is about to end, for which all beside it must have been waited for.
 func (p *Process) Attend(ending func()) {
 	m := &p.mourner
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ending == nil {
-		m.ending = ending
-		if m.timer == nil {
-			m.schedule(p, attendDelay)
-		}
+	m.ending = ending
+	if m.timer == nil {
+		m.schedule(p, attendDelay)
 	}
 }
 
@@ -83,13 +82,13 @@ func (m *mourner) stop() {
 }
 
 func (m *mourner) look(p *Process) {
-	if ending := m.once(p); ending != nil {
+	if ending := m.lookOnce(p); ending != nil {
 		ending()
 	}
 }
 
-// once does what is to be done now, and returns what is to be called then.
-func (m *mourner) once(p *Process) (ending func()) {
+// lookOnce does what is to be done now. It returns what is to be called then, if p is ending.
+func (m *mourner) lookOnce(p *Process) (ending func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stopped {
@@ -100,29 +99,33 @@ func (m *mourner) once(p *Process) (ending func()) {
 		m.schedule(p, attendDelay)
 		return nil
 	}
-	if over && m.ending != nil {
-		ending, m.ending = m.ending, func() {}
+	if m.pids == 0 {
+		m.pids, _ = pidNamespaceOf(p.PID)
 	}
-	reapThreads(p.PID)
 	if p.init != nil {
 		reapThreads(p.init.PID)
 	}
+	reapThreads(p.PID)
 	m.reapStrays()
 	if !m.killed.IsZero() && time.Since(m.killed) > tracerAge && !p.guest && known.has(p.PID) {
-		killTracers(p.PID)
+		killTracers(p.PID, map[int]bool{})
 	}
 	m.schedule(p, mournDelay)
-	return ending
+	if !over {
+		return nil
+	}
+	return m.ending
 }
 
-// killTracers kills those who trace a process that has been killed and did not end, if they live in a PID namespace
-// below ours: no debugger of the embedder's owner. They end with it in any case; those of one that was started beside
-// others do not.
-func killTracers(pid int) {
+// killTracers kills those who trace a process that has been killed and did not end, and who traces those, if they live in a PID
+// namespace below ours: no debugger of the embedder's owner. They end with it in any case; those of one that was started
+// beside others do not.
+func killTracers(pid int, seen map[int]bool) {
+	seen[pid] = true
 	for _, tid := range threadsOf(pid) {
-		path := fmt.Sprintf("%d/task/%d", pid, tid)
-		tracer := status(path).tracer
-		if tracer == 0 || tracer == os.Getpid() {
+		thread := fmt.Sprintf("%d/task/%d", pid, tid)
+		tracer := tracerOf(thread)
+		if tracer == 0 || seen[tracer] {
 			continue
 		}
 		fd, err := unix.PidfdOpen(tracer, 0)
@@ -130,11 +133,21 @@ func killTracers(pid int) {
 			continue // it has ended
 		}
 		// It is the tracer still: the number is no other process's.
-		if status(path).tracer == tracer && status(strconv.Itoa(tracer)).depth > status("self").depth {
+		if tracerOf(thread) == tracer && status(strconv.Itoa(tracer)).depth > status("self").depth {
 			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // ESRCH: it has ended
+			killTracers(tracer, seen)
 		}
 		unix.Close(fd)
 	}
+}
+
+// tracerOf is the process one of whose threads traces another thread; 0: none does.
+func tracerOf(thread string) int {
+	tid := status(thread).tracer
+	if tid == 0 {
+		return 0
+	}
+	return status(strconv.Itoa(tid)).process
 }
 
 // threadsOf lists a process's threads.
@@ -161,12 +174,11 @@ func reapThreads(pid int) {
 	}
 }
 
-// reapStrays waits for children that have ended, live in a PID namespace below
-// ours, and are nobody's whom we know.
+// reapStrays waits for children that have ended, live in its PID namespace or below, and are nobody's whom we know.
 func (m *mourner) reapStrays() {
 	seen := map[int]time.Time{}
 	for _, pid := range ownChildren() {
-		if known.has(pid) || !endedBelow(pid) {
+		if known.has(pid) || status(strconv.Itoa(pid)).state != "Z" || !livesIn(pid, m.pids) {
 			continue
 		}
 		since, ok := m.strays[pid]
@@ -180,6 +192,37 @@ func (m *mourner) reapStrays() {
 		}
 	}
 	m.strays = seen
+}
+
+// pidNamespaceOf identifies that of a process. It can't be told of one that is not dumpable, without CAP_SYS_PTRACE.
+func pidNamespaceOf(pid int) (uint64, bool) {
+	var st unix.Stat_t
+	err := unix.Stat(fmt.Sprintf("/proc/%d/ns/pid", pid), &st)
+	return st.Ino, err == nil
+}
+
+// livesIn says whether a process is in this PID namespace or one below it; where that can't be told, whether it is in one below
+// ours.
+func livesIn(pid int, pids uint64) bool {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/pid", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil || pids == 0 {
+		if err == nil {
+			unix.Close(fd)
+		}
+		return status(strconv.Itoa(pid)).depth > status("self").depth
+	}
+	for {
+		var st unix.Stat_t
+		parent, above := -1, unix.Fstat(fd, &st)
+		if above == nil && st.Ino != pids {
+			parent, above = unix.IoctlRetInt(fd, unix.NS_GET_PARENT) // EPERM: it is ours, or above
+		}
+		unix.Close(fd)
+		if st.Ino == pids || above != nil {
+			return st.Ino == pids
+		}
+		fd = parent
+	}
 }
 
 // ownChildren lists the children of all our threads (proc_pid_task_children(5)).
@@ -199,18 +242,12 @@ func ownChildren() (pids []int) {
 	return pids
 }
 
-// endedBelow says whether a process is a zombie with more pids than we have: one
-// for each PID namespace that it is seen in (proc_pid_status(5), NSpid).
-func endedBelow(pid int) bool {
-	s := status(strconv.Itoa(pid))
-	return s.state == "Z" && s.depth > status("self").depth
-}
-
 // taskStatus is some of /proc/PID/status (proc_pid_status(5)).
 type taskStatus struct {
-	state  string
-	depth  int // in how many PID namespaces it is seen
-	tracer int // 0: none
+	state   string
+	depth   int // in how many PID namespaces it is seen
+	process int // whose thread it is
+	tracer  int // a thread; 0: none
 }
 
 func status(task string) (s taskStatus) {
@@ -223,6 +260,8 @@ func status(task string) (s taskStatus) {
 			s.state = f[1]
 		case f[0] == "NSpid:":
 			s.depth = len(f) - 1
+		case f[0] == "Tgid:":
+			s.process, _ = strconv.Atoi(f[1])
 		case f[0] == "TracerPid:":
 			s.tracer, _ = strconv.Atoi(f[1])
 		}

@@ -69,7 +69,7 @@ type State struct {
 func (p *Process) takeOver(i *Init) {
 	if i != nil {
 		i.leave()
-		p.init = i.Process
+		p.init, p.mourner.pids = i.Process, i.mourner.pids
 	}
 }
 

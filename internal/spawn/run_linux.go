@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -345,13 +344,13 @@ func (p *Program) executed() bool {
 // execed says whether a child that has not been waited for is past its exec.
 func execed(pid int) bool {
 	const forkNoExec = 0x40 // PF_FORKNOEXEC
-	flags, ok := taskFlags(pid)
+	flags, ok := taskFlags(strconv.Itoa(pid))
 	return ok && flags&forkNoExec == 0
 }
 
-// taskFlags are a process's PF_ flags (proc_pid_stat(5)).
-func taskFlags(pid int) (flags uint64, ok bool) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// taskFlags are the PF_ flags of a thread (proc_pid_stat(5)).
+func taskFlags(thread string) (flags uint64, ok bool) {
+	b, err := os.ReadFile("/proc/" + thread + "/stat")
 	if err != nil {
 		return 0, false
 	}

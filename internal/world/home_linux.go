@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -83,6 +84,45 @@ func (w *World) startBehindInit(ctx context.Context, c Command, start starter) (
 			return nil, err
 		}
 	}
+}
+
+// StartIdle starts an init, the program of which is given, and no command: for StartIn. It has what Mounts are PerRun.
+func (w *World) StartIdle(ctx context.Context, init *os.File) (*Process, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		return nil, os.ErrClosed
+	}
+	w.init.Store(init)
+	h, err := w.homes.take(ctx)
+	for err == nil && h.init.Ended() { // killed meanwhile, as for want of memory
+		w.homes.put(h)
+		h, err = w.homes.take(ctx)
+	}
+	if err == nil {
+		if err = w.furnish(ctx, h.mnt); err != nil {
+			w.homes.put(h)
+		}
+	}
+	if err != nil {
+		return nil, outerError("a session in a sandbox", err)
+	}
+	return &Process{Process: h.init.Alone(), world: w, mnt: h.mnt}, nil
+}
+
+// furnish makes the Mounts that are PerRun in a copy of the mount namespace.
+func (w *World) furnish(ctx context.Context, mnt int) error {
+	if !slices.ContainsFunc(w.spec.Mounts, func(m Mount) bool { return m.PerRun }) {
+		return nil
+	}
+	_, _, err := spawn.Run(ctx, func(p *spawn.Program) {
+		ns := w.namespaces(p, mnt)
+		priority(p)
+		ns.enterAll(p)
+		p.SetIDs(w.spec.rootIDs())
+		w.spec.ownExtra(p, &Command{})
+	})
+	return err
 }
 
 // join adds the calls up to where the child is root in the World's namespaces, in mnt, and in the PID namespace of its

@@ -7,6 +7,7 @@
 #define NR_CLOSE 3
 #define NR_NANOSLEEP 35
 #define NR_RECVMSG 47
+#define NR_FCNTL 72
 #define NR_PRCTL 157
 #define NR_EXIT_GROUP 231
 #define NR_PPOLL 271
@@ -25,6 +26,7 @@ static long call(long nr, long a, long b, long c, long d)
 
 #elif defined(__aarch64__)
 
+#define NR_FCNTL 25
 #define NR_CLOSE 57
 #define NR_NANOSLEEP 101
 #define NR_RECVMSG 212

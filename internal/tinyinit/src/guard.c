@@ -7,7 +7,8 @@
  * by execve(2), all get a SIGKILL, and with each its PID namespace ends; then the guard does.
  *
  * It needs no memory: what it guards is its descriptors. Most commands take a millisecond, so it looks for new ones no more
- * often than every five; those that have ended it drops when as many new ones have come as it has.
+ * often than every five. Commands that have ended it drops when about as many new ones have come as it has, when it has no
+ * room, and every two seconds: a pidfd keeps the namespaces of its process.
  *
  * It is in a session of its own, with all signals blocked, and writes nothing.
  */
@@ -17,16 +18,22 @@
 #define NR_PIDFD_SEND_SIGNAL 424
 
 #define POLLIN 1
+#define POLLHUP 16
 #define MSG_DONTWAIT 0x40
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SIGKILL 9
+#define F_DUPFD_CLOEXEC 1030
 
 /* Its descriptors: see ExecGuard. */
 #define SOCKET 0
 #define EMBEDDER 1
 #define FIRST 2 /* of a command */
 
-#define FEW 64 /* dead ones may stay */
+#define FEW 64 /* commands that have ended may stay for a while */
+
+/* What take() returns but a descriptor. */
+#define NOTHING -1
+#define OVER -2
 
 struct pollfd {
 	int fd;
@@ -66,48 +73,102 @@ static int readable(int fd)
 	return call(NR_PPOLL, (long)&p, 1, (long)&now, 0) > 0;
 }
 
-/* Takes the next command: its pidfd, -1 when there is none yet, 0 when the other end of the socket is closed. */
+/* The highest descriptor of a command, and how many there are. */
+struct commands {
+	int last, count;
+};
+
+/* Drops those that have ended. */
+static void sweep(struct commands *c)
+{
+	for (int fd = FIRST; fd <= c->last; fd++)
+		if (readable(fd) && call(NR_CLOSE, fd, 0, 0, 0) == 0)
+			c->count--;
+}
+
+/* Kills all, and drops them. */
+static void kill_all(struct commands *c)
+{
+	for (int fd = FIRST; fd <= c->last; fd++) {
+		call(NR_PIDFD_SEND_SIGNAL, fd, SIGKILL, 0, 0);
+		call(NR_CLOSE, fd, 0, 0, 0);
+	}
+	c->last = EMBEDDER;
+	c->count = 0;
+}
+
+/* Says whether one more descriptor can be taken: one that can't be would be lost. */
+static int room(void)
+{
+	int fd = call(NR_FCNTL, SOCKET, F_DUPFD_CLOEXEC, 0, 0);
+
+	if (fd < 0)
+		return 0;
+	call(NR_CLOSE, fd, 0, 0, 0);
+	return 1;
+}
+
+/* Takes the pidfd of a command: NOTHING when there is none now, OVER when the other end of the socket is closed. */
 static int take(void)
 {
 	char byte;
 	struct iovec iov = { &byte, 1 };
-	struct cmsg cmsg = { 0, 0, 0, -1, 0 };
+	struct cmsg cmsg = { 0, 0, 0, NOTHING, 0 };
 	struct msghdr msg = { 0, 0, &iov, 1, &cmsg, sizeof(cmsg), 0 };
 	long n = call(NR_RECVMSG, SOCKET, (long)&msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, 0);
 
 	if (n < 0)
-		return -1;
-	return n == 0 ? 0 : cmsg.fd;
+		return NOTHING;
+	return n == 0 ? OVER : cmsg.fd;
+}
+
+/* Takes all that there are, as far as there is room; returns how many, or OVER. */
+static int take_all(struct commands *c)
+{
+	int taken = 0;
+
+	for (;;) {
+		int fd;
+
+		if (!room())
+			sweep(c);
+		if (!room())
+			return taken; /* the others wait in the socket, and then their starts do */
+		fd = take();
+		if (fd < FIRST)
+			return fd == OVER ? OVER : taken;
+		taken++, c->count++;
+		if (c->last < fd)
+			c->last = fd;
+	}
 }
 
 void _start(void)
 {
 	struct timespec pause = { 0, 5000000 };
-	int last = EMBEDDER, held = 0, fresh = 0, over = 0;
+	struct commands commands = { EMBEDDER, 0 };
+	int fresh = 0, over = 0;
 
 	call(NR_PRCTL, PR_SET_NAME, (long)"sandbox-guard", 0, 0);
 	while (!over) {
 		struct pollfd both[2] = { { SOCKET, POLLIN, 0 }, { EMBEDDER, POLLIN, 0 } };
-		int fd;
+		struct timespec while_guarding = { 2, 0 };
+		int n = call(NR_PPOLL, (long)both, 2, commands.count ? (long)&while_guarding : 0, 0);
+		int taken = n == 0 ? 0 : take_all(&commands);
 
-		call(NR_PPOLL, (long)both, 2, 0, 0);
-		over = both[1].revents; /* before what it has sent is taken */
-		while ((fd = take()) > 0) {
-			held++, fresh++;
-			if (last < fd)
-				last = fd;
-		}
-		over |= fd == 0;
-		if (!over && fresh > FEW && 2 * fresh > held) {
-			for (fd = FIRST; fd <= last; fd++)
-				if (readable(fd) && call(NR_CLOSE, fd, 0, 0, 0) == 0)
-					held--;
+		over = taken == OVER || both[1].revents || both[0].revents & POLLHUP;
+		if (over)
+			break;
+		fresh += taken;
+		if (n == 0 || (fresh > FEW && 2 * fresh > commands.count)) {
+			sweep(&commands);
 			fresh = 0;
 		}
-		if (!over)
-			call(NR_NANOSLEEP, (long)&pause, 0, 0, 0);
+		call(NR_NANOSLEEP, (long)&pause, 0, 0, 0);
 	}
-	for (int fd = FIRST; fd <= last; fd++)
-		call(NR_PIDFD_SEND_SIGNAL, fd, SIGKILL, 0, 0);
+	do {
+		kill_all(&commands);
+		take_all(&commands); /* what had been sent, and had no room */
+	} while (commands.count);
 	call(NR_EXIT_GROUP, 0, 0, 0, 0);
 }
