@@ -10,6 +10,9 @@ import (
 // ErrInUse says that somebody else holds what was asked for.
 var ErrInUse = errors.New("in use")
 
+// ErrReset is why a command was killed by Sandbox.Reset.
+var ErrReset = errors.New("the sandbox was reset")
+
 // Error says what a Sandbox, Process or Store tried in vain. The errors below
 // it are the standard ones: fs.ErrNotExist, fs.ErrExist, fs.ErrInvalid,
 // fs.ErrPermission, os.ErrClosed, exec.ErrNotFound, errors.ErrUnsupported, the

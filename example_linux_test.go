@@ -255,3 +255,53 @@ func ExampleProcess_Logs() {
 	// stdout: line 3
 	// last: line 3
 }
+
+// Steps of a session share what they leave behind, until a Reset.
+func ExampleIdle() {
+	ctx := context.Background()
+	sb := sandbox.New(sandbox.Options{Store: exampleStore()})
+	defer sb.Close()
+	session, err := sb.Start(ctx, sandbox.Idle())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	step := func(script string) {
+		c := sandbox.Command("sh", "-c", script)
+		c.Stdout = os.Stdout
+		if _, err := session.Run(ctx, c); err != nil {
+			fmt.Println(err)
+		}
+	}
+	step("sleep 1000 </dev/null >/dev/null & echo $! >/tmp/job")
+	step("kill $(cat /tmp/job) && echo it was still there")
+	fmt.Println(sb.Reset(ctx))
+	_, err = session.Wait(ctx)
+	fmt.Println(errors.Is(err, sandbox.ErrReset))
+	// Output:
+	// it was still there
+	// <nil>
+	// true
+}
+
+// Each of a Pool's sandboxes is used once.
+func ExamplePool() {
+	ctx := context.Background()
+	pool := sandbox.NewPool(sandbox.Options{Store: exampleStore(), Limits: sandbox.Limits{Wall: time.Minute}}, 4)
+	defer pool.Close()
+	for range 2 {
+		sb, err := pool.Get(ctx)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		out, err := sb.Output(ctx, sandbox.Command("sh", "-c", "ls /tmp | wc -l; touch /tmp/used"))
+		fmt.Print(string(out))
+		fmt.Println(err, sb.Close())
+	}
+	// Output:
+	// 0
+	// <nil> <nil>
+	// 0
+	// <nil> <nil>
+}

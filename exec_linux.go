@@ -94,6 +94,9 @@ func (p *process) host() *process {
 	return p
 }
 
+// isBeside says whether p was started beside another command.
+func (p *process) isBeside() bool { return p.beside != nil }
+
 // startBeside starts the command in the namespaces of another one.
 func (p *process) startBeside(ctx context.Context, w world.Command) (*world.Process, error) {
 	host := p.beside

@@ -94,19 +94,15 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, beside *process, here bool)
 	if err := cmd.validateFor(&c.opts, sum, beside != nil); err != nil {
 		return nil, errors.Join(c.opts.validateWith(sum), err)
 	}
-	b, err := c.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p := &process{core: c, box: b, cmd: cmd, here: here, beside: beside.host(), sum: sum, gone: make(chan struct{}), done: make(chan struct{})}
+	p := &process{core: c, cmd: cmd, here: here, beside: beside.host(), sum: sum, gone: make(chan struct{}), done: make(chan struct{})}
 	// Before anybody knows of it, who may kill it.
 	p.copying, p.stopCopying = context.WithCancelCause(c.closing)
 	if p.beside != nil {
 		p.held, p.letGo = context.WithCancel(context.Background())
 	}
-	if !c.enter(p) {
+	if err := c.enter(ctx, p); err != nil {
 		p.stopCopying(nil)
-		return nil, os.ErrClosed
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -139,14 +135,27 @@ func (c *core) launch(ctx context.Context, cmd *Cmd, beside *process, here bool)
 	return p, nil
 }
 
-func (c *core) enter(p *process) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return false
+// enter makes p known as one that is about to run in the box.
+func (c *core) enter(ctx context.Context, p *process) error {
+	for {
+		b, err := c.open(ctx)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		closed, same := c.closed, c.box == b
+		if !closed && same {
+			p.box = b
+			c.procs[p] = struct{}{}
+		}
+		c.mu.Unlock()
+		switch {
+		case closed:
+			return os.ErrClosed
+		case same:
+			return nil
+		} // else it was reset meanwhile
 	}
-	c.procs[p] = struct{}{}
-	return true
 }
 
 func (p *process) leave() {

@@ -29,10 +29,11 @@ type core struct {
 	close   context.CancelCauseFunc
 	down    chan struct{} // closed when everything is taken down
 
-	updating sync.Mutex // held by Update
+	changing chan struct{} // held by Update and Reset
 
-	mu       sync.Mutex // guards opts.Limits, too
+	mu       sync.Mutex // guards opts.Limits and opts.Name, too
 	closed   bool
+	resets   chan struct{} // closed when a Reset has taken the box down; nil: none is about to
 	building *building
 	box      *box
 	procs    map[*process]struct{}
@@ -50,7 +51,7 @@ type building struct {
 // New returns a Sandbox of the given Options, which it copies. It does no work:
 // Prepare or the first Run checks the Options and builds the sandbox.
 func New(o Options) *Sandbox {
-	c := &core{opts: o.clone(), procs: map[*process]struct{}{}, down: make(chan struct{})}
+	c := &core{opts: o.clone(), procs: map[*process]struct{}{}, down: make(chan struct{}), changing: make(chan struct{}, 1)}
 	c.closing, c.close = context.WithCancelCause(context.Background())
 	s := &Sandbox{core: c}
 	runtime.AddCleanup(s, (*core).dropped, c)
@@ -234,6 +235,18 @@ func (s *Sandbox) Update(ctx context.Context, l Limits) error {
 	return s.wrap("update", s.core.update(ctx, l))
 }
 
+// Reset makes the sandbox anew: it kills what runs in it, waits for its end, and takes down its namespaces and mounts, with all
+// that was written and sent in it, and builds them again, as Prepare does. Volumes, Binds and the network of the host are
+// not the sandbox's own and stay as they are. Its name and its Limits stay. Commands that were running are
+// Killed, with ErrReset; calls at the same time use either the old or the new one, or fail with ErrReset or os.ErrClosed; what
+// Root, Dial and Listen gave before is closed. ctx bounds the building: after an error there the next use builds it. One that was
+// never built has nothing to be reset.
+func (s *Sandbox) Reset(ctx context.Context) error {
+	err := s.core.reset(ctx)
+	runtime.KeepAlive(s)
+	return s.wrap("reset", err)
+}
+
 // Close kills what runs in the sandbox, waits for its end and takes the sandbox
 // down. Calls in flight end with os.ErrClosed, and so does every later one but
 // Close, which returns nil.
@@ -280,36 +293,94 @@ func (c *core) update(ctx context.Context, l Limits) error {
 		return &FieldError{"Limits.Disk", l.Disk, "it can't be changed: give the one that the sandbox has"}
 	}
 	l = o.clone().Limits
-	c.updating.Lock()
-	defer c.updating.Unlock()
-	for {
-		c.mu.Lock()
-		b, box := c.building, c.box
-		switch {
-		case c.closed:
-			c.mu.Unlock()
-			return os.ErrClosed
-		case b == nil && box == nil:
-			c.opts.Limits = l
-			c.mu.Unlock()
-			return nil
-		}
-		c.mu.Unlock()
-		if box != nil {
-			if err := box.update(l); err != nil {
-				return err
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.opts.Limits = l
-			return nil
-		}
-		select {
-		case <-b.done:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	box, done, err := c.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if box != nil {
+		if err := box.update(l); err != nil {
+			return err
 		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opts.Limits = l
+	return nil
+}
+
+// change returns the box, nil if there is none. Until done is called nobody else changes it, nor builds one.
+func (c *core) change(ctx context.Context) (_ *box, done func(), err error) {
+	select {
+	case c.changing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	done = func() { <-c.changing }
+	for {
+		c.mu.Lock()
+		b, box, closed := c.building, c.box, c.closed
+		c.mu.Unlock()
+		switch {
+		case closed:
+			err = os.ErrClosed
+		case b == nil:
+			return box, done, nil
+		default:
+			select {
+			case <-b.done:
+				continue
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
+		}
+		done()
+		return nil, nil, err
+	}
+}
+
+func (c *core) reset(ctx context.Context) error {
+	box, done, err := c.change(ctx)
+	if err != nil || box == nil {
+		if err == nil {
+			done()
+		}
+		return err
+	}
+	err = c.takeDown(box)
+	done()
+	if err == nil {
+		_, err = c.open(ctx)
+	}
+	return err
+}
+
+// takeDown ends all that runs in the box and closes it; those who would use it wait until then.
+func (c *core) takeDown(box *box) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return os.ErrClosed // who closes it takes it down
+	}
+	c.opts.Name = box.name // it keeps one that was made up
+	c.box, c.resets = nil, make(chan struct{})
+	procs := c.running()
+	c.mu.Unlock()
+	endAll(procs, ErrReset)
+	err := box.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.resets)
+	c.resets = nil
+	return err
+}
+
+// running are the commands that there are. c.mu is held.
+func (c *core) running() (procs []*process) {
+	for p := range c.procs {
+		procs = append(procs, p)
+	}
+	return procs
 }
 
 // open returns the box, once somebody has built it.
@@ -323,6 +394,15 @@ func (c *core) open(ctx context.Context) (*box, error) {
 		if c.box != nil {
 			defer c.mu.Unlock()
 			return c.box, nil
+		}
+		if resets := c.resets; resets != nil {
+			c.mu.Unlock()
+			select {
+			case <-resets:
+				continue
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
 		}
 		b := c.join(ctx)
 		c.mu.Unlock()
@@ -394,6 +474,21 @@ func (c *core) await(ctx context.Context, b *building) (_ *box, err error, again
 	return nil, context.Cause(ctx), false
 }
 
+// endAll kills commands and waits until the kernel has nothing left of them. Those beside others come first: they would end with
+// these, and not know why.
+func endAll(procs []*process, cause error) {
+	for _, beside := range []bool{true, false} {
+		for _, p := range procs {
+			if p.isBeside() == beside {
+				_ = p.kill(Killed, cause) // os.ErrProcessDone: it has ended
+			}
+		}
+	}
+	for _, p := range procs {
+		<-p.gone
+	}
+}
+
 // shutdown takes everything down; only the first call does.
 func (c *core) shutdown() error {
 	c.mu.Lock()
@@ -404,22 +499,16 @@ func (c *core) shutdown() error {
 	}
 	defer close(c.down)
 	c.closed = true
-	b, box := c.building, c.box
-	procs := make([]*process, 0, len(c.procs))
-	for p := range c.procs {
-		procs = append(procs, p)
-	}
+	b, box, resets, procs := c.building, c.box, c.resets, c.running()
 	c.mu.Unlock()
 
 	c.close(os.ErrClosed)
-	for _, p := range procs {
-		p.kill(Killed, os.ErrClosed)
-	}
-	for _, p := range procs {
-		<-p.gone
-	}
+	endAll(procs, os.ErrClosed)
 	if b != nil {
 		<-b.done
+	}
+	if resets != nil {
+		<-resets
 	}
 	if box == nil {
 		return nil
