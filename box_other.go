@@ -66,6 +66,7 @@ func (*process) kill(Status, error) error    { return unsupported() }
 func (*process) signal(syscall.Signal) error { return unsupported() }
 func (*process) supervise()                  {}
 func (*process) log() *commandLog            { return nil }
+func (*process) isStarted() bool             { return false }
 func (*process) isBeside() bool              { return false }
 func (*process) stopSignal() syscall.Signal  { return syscall.SIGTERM }
 

@@ -6,8 +6,8 @@ import (
 )
 
 // Idle returns the Cmd of a session: a process tree that nothing runs in but a tiny PID 1, for Process.Start. What is started
-// there, and what that leaves behind, lives until the session ends: by Kill, Stop (at once), Limits.Wall, or with the sandbox. Its
-// Status is Killed then, or WallLimit.
+// there, and what that leaves behind, lives until the session ends: by Kill, Stop (at once), Limits.Wall, the context of Run, or
+// with the sandbox. Its Status is Killed then, WallLimit or Canceled.
 //
 // Of the Cmd only Limits.Wall may be set. A session itself has no limits: those of Options that are defaults hold for what is
 // started in it.
@@ -29,7 +29,11 @@ func (c *Cmd) validateFor(o *Options, sum Limits, beside bool) error {
 	if beside {
 		placed = c.besides()
 	}
-	return errors.Join(c.validate(), c.idles(), c.fits(o.Env, sum), placed)
+	var clock error
+	if c.idle && o.Clock != nil {
+		clock = &FieldError{"Options.Clock", nil, "set: nothing can be started in a session then"}
+	}
+	return errors.Join(c.validate(), c.idles(), clock, c.fits(o.Env, sum), placed)
 }
 
 // besides says what a command beside another one can't have.

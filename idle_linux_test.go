@@ -80,7 +80,7 @@ func TestIdleLimits(t *testing.T) {
 		require.Equal(t, sandbox.WallLimit, res.Status)
 		var out bytes.Buffer
 		flood := sandbox.Command("yes")
-		flood.Stdout = &out
+		flood.Stdout, flood.Limits.Wall = &out, time.Minute
 		res, err = p.Run(t.Context(), flood)
 		require.NoError(t, err)
 		require.Equal(t, sandbox.OutputLimit, res.Status)
@@ -93,10 +93,17 @@ func TestIdleLimits(t *testing.T) {
 		res, err = sb.Run(t.Context(), short)
 		require.NoError(t, err)
 		require.Equal(t, sandbox.WallLimit, res.Status)
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { // ends with the session
+			for {
+				if all, err := sb.Processes(ctx); len(all) > 0 || err != nil {
+					cancel()
+					return
+				}
+			}
+		}()
 		res, err = sb.Run(ctx, sandbox.Idle())
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, sandbox.Canceled, res.Status)
 	})
 }
@@ -118,8 +125,10 @@ func TestIdleBadInput(t *testing.T) {
 		require.ErrorIs(t, err, fs.ErrInvalid, name)
 		require.ErrorContains(t, err, "Limits.Wall", name)
 	}
+	_, err := box(t, sandbox.Options{Clock: &sandbox.Clock{Boottime: time.Hour}}).Start(t.Context(), sandbox.Idle())
+	require.ErrorIs(t, err, fs.ErrInvalid)
 	p := idle(t, sb)
-	_, err := p.Start(t.Context(), sandbox.Idle())
+	_, err = p.Start(t.Context(), sandbox.Idle())
 	require.ErrorIs(t, err, fs.ErrInvalid)
 	_, err = sb.Output(t.Context(), sandbox.Idle())
 	require.ErrorIs(t, err, fs.ErrInvalid)

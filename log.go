@@ -9,8 +9,8 @@ import (
 )
 
 // A Log says how much is kept of what a command writes, for Process.Logs. It is in files of the store that no command can reach:
-// at most MaxFiles of MaxSize each, the oldest is removed for a new one. They are there until the sandbox is closed or nobody
-// has the Process any more; what a program left that died is removed by the next Open of the store.
+// at most MaxFiles of MaxSize each, the oldest is removed for a new one. They are there until the sandbox is closed or reset, or
+// nobody has the Process any more; what a program left that died is removed by the next Open of the store.
 //
 // The files have the format that Kubernetes' CRI has for logs: a line "2016-10-06T00:17:09.669794202Z stdout F content" for
 // each line that the command wrote, of any bytes. One longer than 16 KiB is in pieces of that size, with P in place of F but for the
@@ -90,7 +90,7 @@ type LogQuery struct {
 // stream has ended.
 //
 // An error is yielded once, at the end: a *FieldError without Cmd.Log or for a negative Tail; the cause of ctx, if that ends
-// first; os.ErrClosed when the sandbox was closed; that of the read, or one that says that the last entries
+// first; os.ErrClosed when the sandbox was closed or reset; that of the read, or one that says that the last entries
 // were removed before they were read; or, after the last entry, that of the write which ended the log, which Wait returns, too.
 func (p *Process) Logs(ctx context.Context, q LogQuery) iter.Seq2[LogEntry, error] {
 	return func(yield func(LogEntry, error) bool) {

@@ -16,10 +16,11 @@ type boxLogs struct {
 	mu   sync.Mutex
 	dir  string // "": none yet
 	live map[*commandLog]struct{}
+	down chan struct{} // closed when all are about to be removed
 }
 
 // openLog makes the log of a command; nil if it has none.
-func (b *box) openLog(l *Log, down <-chan struct{}) (*commandLog, error) {
+func (b *box) openLog(l *Log) (*commandLog, error) {
 	if l == nil {
 		return nil, nil
 	}
@@ -30,7 +31,7 @@ func (b *box) openLog(l *Log, down <-chan struct{}) (*commandLog, error) {
 	}
 	var log *commandLog
 	// A name of its own, also after another sandbox of this name: the log may be removed late.
-	log, err := newLog(filepath.Join(b.logs.dir, store.NewName()), l.resolved(), down, func() { b.logs.leave(log) })
+	log, err := newLog(filepath.Join(b.logs.dir, store.NewName()), l.resolved(), b.logs.down, func() { b.logs.leave(log) })
 	if err == nil {
 		b.logs.live[log] = struct{}{}
 	}
@@ -53,7 +54,7 @@ func (b *box) makeLogs() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return errors.Join(err, b.removeLogs(own))
 	}
-	b.logs.dir, b.logs.live = dir, map[*commandLog]struct{}{}
+	b.logs.dir, b.logs.live, b.logs.down = dir, map[*commandLog]struct{}{}, make(chan struct{})
 	return nil
 }
 
@@ -67,10 +68,12 @@ func (l *boxLogs) leave(log *commandLog) {
 func (b *box) closeLogs() error {
 	b.logs.mu.Lock()
 	live, dir := slices.Collect(maps.Keys(b.logs.live)), b.logs.dir
+	b.logs.dir = ""
 	b.logs.mu.Unlock()
 	if dir == "" {
 		return nil
 	}
+	close(b.logs.down)
 	for _, log := range live {
 		log.stop()
 	}

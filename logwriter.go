@@ -18,7 +18,7 @@ import (
 type commandLog struct {
 	Log
 	dir  string
-	down <-chan struct{} // closed with the sandbox
+	down <-chan struct{} // closed when the sandbox is closed or reset
 	left func()          // called when nothing is written any more
 
 	mu      sync.Mutex
@@ -210,7 +210,7 @@ func (c *commandLog) end() error {
 	if c == nil {
 		return nil
 	}
-	c.left()
+	defer c.left() // when no file is made any more
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range c.streams { // of a stream whose copying did not end

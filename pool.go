@@ -17,6 +17,8 @@ type Pool struct {
 	making context.Context // ends with Close
 	cancel context.CancelFunc
 
+	closing sync.Mutex // held by Close
+
 	mu     sync.Mutex
 	ready  []*Sandbox
 	busy   bool // somebody makes some
@@ -102,6 +104,8 @@ func (p *Pool) make() {
 
 // Close closes those that are ready. Those that were given by Get stay their callers'. Later calls return nil.
 func (p *Pool) Close() error {
+	p.closing.Lock()
+	defer p.closing.Unlock()
 	p.mu.Lock()
 	p.closed = true
 	ready := p.ready

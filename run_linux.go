@@ -219,7 +219,7 @@ func (p *process) launch(ctx context.Context) (err error) {
 
 // openStdio makes the pipes and the log of the command.
 func (p *process) openStdio() error {
-	log, err := p.box.openLog(p.cmd.Log, p.core.closing.Done())
+	log, err := p.box.openLog(p.cmd.Log)
 	if err != nil {
 		return fmt.Errorf("Cmd.Log: %w", err)
 	}
@@ -341,6 +341,13 @@ func (p *process) runs(child *world.Process) {
 	if p.kills.reason != Lost {
 		_ = child.Kill() // os.ErrProcessDone: it has ended
 	}
+}
+
+// isStarted says whether there is a child, and all that its Process needs.
+func (p *process) isStarted() bool {
+	p.kills.Lock()
+	defer p.kills.Unlock()
+	return p.child != nil
 }
 
 // starved says whether the memory limit left no room for an exec, or for the

@@ -176,7 +176,9 @@ func (s *Sandbox) Processes(context.Context) ([]*Process, error) {
 	}
 	var all []*Process
 	for p := range s.core.procs {
-		all = append(all, &Process{p: p, sandbox: s})
+		if p.isStarted() {
+			all = append(all, &Process{p: p, sandbox: s})
+		}
 	}
 	return all, nil
 }
@@ -239,8 +241,10 @@ func (s *Sandbox) Update(ctx context.Context, l Limits) error {
 // that was written and sent in it, and builds them again, as Prepare does. Volumes, Binds and the network of the host are
 // not the sandbox's own and stay as they are. Its name and its Limits stay. Commands that were running are
 // Killed, with ErrReset; calls at the same time use either the old or the new one, or fail with ErrReset or os.ErrClosed; what
-// Root, Dial and Listen gave before is closed. ctx bounds the building: after an error there the next use builds it. One that was
-// never built has nothing to be reset.
+// Root, Dial and Listen gave before is closed, and what commands have logged (Cmd.Log) is removed. ctx bounds the building: after
+// an error there the next use builds it. After an error of the taking down what is left is removed by an Open of the store
+// once this program has ended. One that was never built has nothing to be reset. Notify.Handle can't call it, nor Close: both
+// wait for it.
 func (s *Sandbox) Reset(ctx context.Context) error {
 	err := s.core.reset(ctx)
 	runtime.KeepAlive(s)
@@ -293,39 +297,49 @@ func (c *core) update(ctx context.Context, l Limits) error {
 		return &FieldError{"Limits.Disk", l.Disk, "it can't be changed: give the one that the sandbox has"}
 	}
 	l = o.clone().Limits
-	box, done, err := c.change(ctx)
-	if err != nil {
+	box, done, err := c.change(ctx, func() { c.opts.Limits = l })
+	if err != nil || box == nil {
 		return err
 	}
 	defer done()
-	if box != nil {
-		if err := box.update(l); err != nil {
-			return err
-		}
-	}
+	err = box.update(l)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.opts.Limits = l
-	return nil
+	switch {
+	case err == nil:
+		c.opts.Limits = l
+	case c.closed:
+		err = os.ErrClosed
+	}
+	return err
 }
 
-// change returns the box, nil if there is none. Until done is called nobody else changes it, nor builds one.
-func (c *core) change(ctx context.Context) (_ *box, done func(), err error) {
+// change returns the box; nil if there is none, and then unbuilt was called. Until done is called, which is not nil with a box, nobody
+// else changes it.
+func (c *core) change(ctx context.Context, unbuilt func()) (_ *box, done func(), err error) {
 	select {
-	case c.changing <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
+	case c.changing <- struct{}{}: // also when ctx has ended: there is nothing to wait for
+	default:
+		select {
+		case c.changing <- struct{}{}:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
 	}
 	done = func() { <-c.changing }
 	for {
 		c.mu.Lock()
 		b, box, closed := c.building, c.box, c.closed
+		if !closed && b == nil && box == nil {
+			unbuilt()
+		}
 		c.mu.Unlock()
 		switch {
 		case closed:
 			err = os.ErrClosed
-		case b == nil:
+		case box != nil:
 			return box, done, nil
+		case b == nil:
 		default:
 			select {
 			case <-b.done:
@@ -340,11 +354,11 @@ func (c *core) change(ctx context.Context) (_ *box, done func(), err error) {
 }
 
 func (c *core) reset(ctx context.Context) error {
-	box, done, err := c.change(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // it could not be built again
+	}
+	box, done, err := c.change(ctx, func() {})
 	if err != nil || box == nil {
-		if err == nil {
-			done()
-		}
 		return err
 	}
 	err = c.takeDown(box)
@@ -362,7 +376,6 @@ func (c *core) takeDown(box *box) error {
 		c.mu.Unlock()
 		return os.ErrClosed // who closes it takes it down
 	}
-	c.opts.Name = box.name // it keeps one that was made up
 	c.box, c.resets = nil, make(chan struct{})
 	procs := c.running()
 	c.mu.Unlock()
@@ -372,6 +385,9 @@ func (c *core) takeDown(box *box) error {
 	defer c.mu.Unlock()
 	close(c.resets)
 	c.resets = nil
+	if err == nil {
+		c.opts.Name = box.name // it keeps one that was made up
+	}
 	return err
 }
 

@@ -102,7 +102,8 @@ func (s *server) ready(ctx context.Context, probe string, try attempt) error {
 	case <-s.Done():
 		return fmt.Errorf("ended before it was ready: %s", s.verdict(s.Wait(context.WithoutCancel(ctx))))
 	default:
-		return fmt.Errorf("not ready: %s: %v (%v)", probe, last, context.Cause(ctx))
+		// What a probe says may be a hostile server's words.
+		return fmt.Errorf("not ready: %s: %s (%v)", probe, printable(fmt.Sprint(last)), context.Cause(ctx))
 	}
 }
 

@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"strconv"
 	"time"
@@ -78,10 +79,22 @@ func CloseInits(all ...*Init) {
 	}
 }
 
-// Alone is the init as the only process of its namespace: who takes it waits for it and closes it.
-func (i *Init) Alone() *Process {
+// Alone is the init as the only process of its namespace, in Go's poller: who takes it waits for it and closes it. After an error
+// the init is as it was.
+func (i *Init) Alone() (*Process, error) {
+	fd, err := unix.FcntlInt(uintptr(i.pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	p, err := newProcess(i.PID, fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	p.mourner.pids = i.mourner.pids
+	_ = i.Close()
 	i.leave()
-	return i.Process
+	return p, nil
 }
 
 // leave gives back what a start in the namespace needs.

@@ -99,15 +99,18 @@ func (w *World) StartIdle(ctx context.Context, init *os.File) (*Process, error) 
 		w.homes.put(h)
 		h, err = w.homes.take(ctx)
 	}
-	if err == nil {
-		if err = w.furnish(ctx, h.mnt); err != nil {
-			w.homes.put(h)
-		}
-	}
 	if err != nil {
 		return nil, outerError("a session in a sandbox", err)
 	}
-	return &Process{Process: h.init.Alone(), world: w, mnt: h.mnt}, nil
+	var p *spawn.Process
+	if err = w.furnish(ctx, h.mnt); err == nil {
+		p, err = h.init.Alone()
+	}
+	if err != nil {
+		w.homes.put(h)
+		return nil, outerError("a session in a sandbox", err)
+	}
+	return &Process{Process: p, world: w, mnt: h.mnt}, nil
 }
 
 // furnish makes the Mounts that are PerRun in a copy of the mount namespace.

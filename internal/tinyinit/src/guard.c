@@ -8,7 +8,7 @@
  *
  * It needs no memory: what it guards is its descriptors. Most commands take a millisecond, so it looks for new ones no more
  * often than every five. Commands that have ended it drops when about as many new ones have come as it has, when it has no
- * room, and every two seconds: a pidfd keeps the namespaces of its process.
+ * room, and every two seconds or four hundred looks: a pidfd keeps the namespaces of its process.
  *
  * It is in a session of its own, with all signals blocked, and writes nothing.
  */
@@ -147,7 +147,7 @@ void _start(void)
 {
 	struct timespec pause = { 0, 5000000 };
 	struct commands commands = { EMBEDDER, 0 };
-	int fresh = 0, over = 0;
+	int fresh = 0, rounds = 0, over = 0;
 
 	call(NR_PRCTL, PR_SET_NAME, (long)"sandbox-guard", 0, 0);
 	while (!over) {
@@ -160,9 +160,9 @@ void _start(void)
 		if (over)
 			break;
 		fresh += taken;
-		if (n == 0 || (fresh > FEW && 2 * fresh > commands.count)) {
+		if (n == 0 || ++rounds >= 400 || (fresh > FEW && 2 * fresh > commands.count)) {
 			sweep(&commands);
-			fresh = 0;
+			fresh = rounds = 0;
 		}
 		call(NR_NANOSLEEP, (long)&pause, 0, 0, 0);
 	}
