@@ -38,8 +38,7 @@ func NewPool(o Options, size int) *Pool {
 	return p
 }
 
-// Get returns a sandbox that nobody has used. It is the caller's to close; the Pool makes another one then, and does so
-// already now. Where none is ready it is built now, and the error is Prepare's. After Close it is os.ErrClosed.
+// Get returns a sandbox that nobody has used. It is the caller's to close; the Pool makes another one in its place at once. Where none is ready it is built now, and the error is Prepare's. After Close it is os.ErrClosed.
 func (p *Pool) Get(ctx context.Context) (*Sandbox, error) {
 	if err := p.validate(); err != nil {
 		return nil, describe("get", "", err)
